@@ -1,0 +1,1 @@
+"""What LiteLLM calls: the gate in front of every engine."""

@@ -1,0 +1,1 @@
+"""Ways to start, adopt and stop an engine process."""

@@ -1,0 +1,1 @@
+"""The gateway: our ASGI entry round LiteLLM's app."""

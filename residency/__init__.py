@@ -1,0 +1,1 @@
+"""The one owner of the GPU: who is on it, who waits, who goes next."""
