@@ -1,0 +1,198 @@
+"""What happened (facts, past tense) and what is to be done (orders, imperative). Pure.
+
+Times are seconds of one monotonic clock; durations are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+Ticket = NewType("Ticket", int)
+"""One request's place: first in the queue, then as its lease."""
+
+
+class Code(StrEnum):
+    """Why a request was refused; part of the public contract."""
+
+    LOADING_TIMEOUT = "model_loading_timeout"
+    QUEUE_FULL = "queue_full"
+    FAILED = "model_failed"
+    DOES_NOT_FIT = "model_does_not_fit"
+    SHUTTING_DOWN = "shutting_down"
+    WOULD_SWITCH = "would_switch"
+    UNKNOWN = "unknown_model"
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that goes with the code."""
+        return {Code.QUEUE_FULL: 429, Code.UNKNOWN: 404}.get(self, 503)
+
+
+# --- facts -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request wants a lease on ``model``; ``max_wait_s`` overrides the configured bound."""
+
+    ticket: Ticket
+    model: str
+    max_wait_s: float | None = None
+    may_switch: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """After a restart of residency: a holder says that it still has a lease on ``model``."""
+
+    ticket: Ticket
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The request left: it gave up waiting, or it gives its lease back. Valid at any time, also twice."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A healthy engine of an earlier residency process was found and taken over."""
+
+    model: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The engine's process exists."""
+
+    model: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The engine answers."""
+
+    model: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The engine could not be started; nothing of it is left. ``retryable``: killed from outside."""
+
+    model: str
+    text: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The engine's process ended though nobody had ordered it."""
+
+    model: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """An ordered stop is over: nothing of the engine is left."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchCommanded:
+    """A person wants ``model`` on its device now."""
+
+    ticket: Ticket
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadCommanded:
+    """A person wants ``model`` (or, with ``None``, everything) off its device; ``force`` cuts leases."""
+
+    ticket: Ticket
+    model: str | None
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownCommanded:
+    """Everything is to end: nobody new is let in, engines drain (``force``: do not) and stop."""
+
+    ticket: Ticket
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time passed: the moment that ``Machine.wake_at`` named has come."""
+
+
+Fact = (
+    Asked
+    | Held
+    | Gone
+    | Adopted
+    | Started
+    | Ready
+    | Failed
+    | Exited
+    | Stopped
+    | SwitchCommanded
+    | UnloadCommanded
+    | ShutdownCommanded
+    | Ticked
+)
+
+# --- orders ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start the engine of ``model``; answer with ``Ready`` or ``Failed``."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop the engine of ``model``, or end its start; answer with ``Stopped``. ``force``: at once."""
+
+    model: str
+    force: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Tell the holder of ``ticket`` that it has its lease (or that its command is done)."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Tell the holder of ``ticket`` that it will not be served, and when asking again may help."""
+
+    ticket: Ticket
+    code: Code
+    message: str
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something a person should know."""
+
+    text: str
+
+
+Order = Start | Stop | Grant | Refuse | Alarm

@@ -1,0 +1,267 @@
+"""The asyncio shell round the machine: orders become launcher calls, what they bring becomes facts.
+
+It owns the machine, the engines' processes and one task per engine. It never decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from roundhouse.launchers.base import Engine as Process
+from roundhouse.launchers.base import Launcher, LaunchError, Progress
+from roundhouse.residency import snapshot
+from roundhouse.residency.facts import (
+    Adopted,
+    Alarm,
+    Exited,
+    Fact,
+    Failed,
+    Grant,
+    Order,
+    Ready,
+    Refuse,
+    ShutdownCommanded,
+    Start,
+    Stop,
+    Stopped,
+    Ticked,
+    Ticket,
+)
+from roundhouse.residency.invariants import check
+from roundhouse.residency.machine import Machine
+
+log = logging.getLogger("roundhouse.residency")
+
+Event = dict[str, Any]
+Sink = Callable[[Event], None]
+
+FORCED_SHUTDOWN_S = 1.5
+"""On SIGTERM without a shutdown command before: how long answers may still run. Whoever sends it (honcho,
+which kills after 5 s, systemd, a person) means now; ``down`` drains before."""
+
+
+class Scheduler:
+    """Runs one machine. Everything happens on one event loop; every method but ``close`` is synchronous."""
+
+    def __init__(self, machine: Machine, launchers: Mapping[str, Launcher], *, debug: bool = False) -> None:
+        self.machine = machine
+        self._launchers = launchers
+        self._debug = debug
+        self._loop = asyncio.get_running_loop()
+        self._tickets = itertools.count(1)
+        self._sinks: dict[Ticket, Sink] = {}
+        self._watchers: set[Sink] = set()
+        self._processes: dict[str, Process] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stops: dict[str, asyncio.Task[None]] = {}
+        self._hurries: set[asyncio.Task[None]] = set()
+        self._progress: dict[str, Progress] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.closed = asyncio.Event()
+        self.broken: BaseException | None = None
+
+    @property
+    def now(self) -> float:
+        """The clock of all facts: the event loop's monotonic seconds."""
+        return self._loop.time()
+
+    # --- for the control plane ---------------------------------------------------------------
+
+    def ticket(self, sink: Sink) -> Ticket:
+        """A new ticket whose events go to ``sink`` (called synchronously, must not raise)."""
+        ticket = Ticket(next(self._tickets))
+        self._sinks[ticket] = sink
+        return ticket
+
+    def forget(self, ticket: Ticket) -> None:
+        """No more events for ``ticket``."""
+        self._sinks.pop(ticket, None)
+
+    def watch(self, sink: Sink) -> Callable[[], None]:
+        """Send every public event to ``sink`` until the returned function is called."""
+        self._watchers.add(sink)
+        return lambda: self._watchers.discard(sink)
+
+    def status(self) -> dict[str, Any]:
+        """The public status at this moment, with the progress of starts."""
+        result = snapshot.status(self.machine, self.now)
+        for model, progress in self._progress.items():
+            result["models"][model]["progress"] = {"phase": progress.phase, "percent": progress.percent}
+        return result
+
+    def pids(self) -> set[int]:
+        """The main process of every engine that is looked after."""
+        return {process.pid for process in self._processes.values()}
+
+    def queued(self, model: str) -> Event:
+        """What a request for ``model`` is told when it has to wait."""
+        engine = self.machine.engines[model]
+        estimate = self.machine.estimate(engine, self.now)
+        event: Event = {"event": "queued", "model": model, "position": len(engine.waiting)}
+        return event | {"estimate_s": None if estimate is None else round(estimate, 1)}
+
+    def post(self, fact: Fact) -> None:
+        """Give the machine a fact and carry out what it orders."""
+        try:
+            orders = self.machine.handle(fact, self.now)
+            if self._debug:
+                check(self.machine, self.now)
+        except Exception as error:
+            log.exception("event=bug fact=%r", fact)
+            self.broken = error
+            self.closed.set()
+            raise
+        for order in orders:
+            self._act(order)
+        self._set_timer()
+
+    # --- orders --------------------------------------------------------------------------------
+
+    def _act(self, order: Order) -> None:
+        match order:
+            case Grant(ticket=ticket):
+                self._tell(ticket, {"event": "granted"})
+            case Refuse(ticket=ticket, code=code, message=message, retry_after_s=retry):
+                self._tell(
+                    ticket,
+                    {
+                        "event": "refused",
+                        "code": code.value,
+                        "message": message,
+                        "status": code.status,
+                        "retry_after_s": retry,
+                    },
+                )
+            case Start(model=model):
+                self._tasks[model] = self._loop.create_task(self._run(model), name=f"engine {model}")
+            case Stop(model=model, force=force, reason=reason):
+                self._order_stop(model, force, reason)
+            case Alarm(text=text):
+                log.warning("event=alarm text=%r", text)
+                self._announce({"event": "alarm", "text": text})
+
+    def _order_stop(self, model: str, force: bool, reason: str) -> None:
+        log.debug("event=stop model=%s force=%s reason=%r", model, force, reason)
+        if model in self._stops:  # an orderly stop is under way and somebody has lost patience
+            process = self._processes.get(model)
+            if process is not None:
+                self._hurries.add(
+                    task := self._loop.create_task(process.stop(force=True), name=f"kill {model}")
+                )
+                task.add_done_callback(self._hurries.discard)
+            return
+        self._stops[model] = self._loop.create_task(self._stop(model, force), name=f"stop {model}")
+        self._announce({"event": "stopping", "model": model, "reason": reason})
+
+    def _tell(self, ticket: Ticket, event: Event) -> None:
+        sink = self._sinks.get(ticket)
+        if sink is not None:
+            sink(event)
+
+    def _announce(self, event: Event) -> None:
+        """Send an event to the watchers, and to the requests that it concerns."""
+        for sink in list(self._watchers):
+            sink(event)
+        concerned = {event.get("model"), *(track.target for track in self.machine.tracks.values())}
+        for engine in [e for e in self.machine.engines.values() if e.model in concerned]:
+            for ticket in (*engine.waiting, *engine.switches):
+                self._tell(ticket, event)
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        at = self.machine.wake_at()
+        if at is not None:
+            self._timer = self._loop.call_at(max(at, self.now), lambda: self.post(Ticked()))
+
+    # --- engines -------------------------------------------------------------------------------
+
+    async def _run(self, model: str) -> None:
+        """Bring one engine up and watch it until it is gone. Cancelled by ``_stop`` while starting."""
+        began = self.now
+        log.info("event=start model=%s", model)
+        self._report(model, Progress("starting"))
+        try:
+            process = await self._launchers[model].start(lambda progress: self._report(model, progress))
+        except LaunchError as error:
+            log.error("event=failed model=%s took_s=%.3f text=%r", model, self.now - began, str(error))
+            self.post(Failed(model, str(error), error.retryable))
+            return
+        except Exception as error:
+            log.exception("event=failed model=%s", model)
+            self.post(Failed(model, f"model {model!r}: {type(error).__name__}: {error}"))
+            return
+        finally:
+            self._progress.pop(model, None)
+        self._processes[model] = process
+        log.info("event=ready model=%s pid=%d took_s=%.3f", model, process.pid, self.now - began)
+        self.post(Ready(model, process.pid))
+        self._announce({"event": "ready", "model": model})
+        await self._watch(model, process)
+
+    async def _watch(self, model: str, process: Process) -> None:
+        exit_ = await process.exited()
+        log.error("event=exited model=%s text=%r", model, exit_.text)
+        self.post(Exited(model, exit_.text))
+
+    async def _stop(self, model: str, force: bool) -> None:
+        began = self.now
+        task = self._tasks.pop(model, None)
+        current = asyncio.current_task()
+        if task is not None and task is not current and not task.done():
+            task.cancel()  # during the start the launcher ends what it has started; later it only watched
+            await asyncio.wait([task])
+        process = self._processes.get(model)
+        if process is not None:
+            await process.stop(force)
+        del self._stops[model]
+        self._processes.pop(model, None)
+        log.info("event=stopped model=%s took_s=%.3f", model, self.now - began)
+        self.post(Stopped(model))
+        self._announce({"event": "stopped", "model": model})
+
+    def _report(self, model: str, progress: Progress) -> None:
+        if self._progress.get(model) == progress:
+            return
+        self._progress[model] = progress
+        self._announce(
+            {"event": "starting", "model": model, "phase": progress.phase, "percent": progress.percent}
+        )
+
+    # --- life ------------------------------------------------------------------------------------
+
+    async def adopt(self) -> None:
+        """Take over healthy engines of an earlier process, at most one per device, before anybody may ask."""
+        taken: set[str] = set()
+        for model, launcher in self._launchers.items():
+            process = await launcher.adopt()
+            if process is None:
+                continue
+            device = self.machine.engines[model].device
+            if device in taken:
+                log.warning("event=not_adopted model=%s reason='%s has an engine already'", model, device)
+                await process.stop(force=True)
+                continue
+            taken.add(device)
+            self._processes[model] = process
+            self._tasks[model] = self._loop.create_task(self._watch(model, process), name=f"engine {model}")
+            log.info("event=adopted model=%s pid=%d", model, process.pid)
+            self.post(Adopted(model, process.pid))
+
+    async def close(self) -> None:
+        """Stop every engine: answers may run for FORCED_SHUTDOWN_S more, then all ends at once."""
+        if not any(e.state.occupies for e in self.machine.engines.values()):
+            return
+        done = asyncio.Event()
+        ticket = self.ticket(lambda _event: done.set())
+        self.post(ShutdownCommanded(ticket))
+        try:
+            await asyncio.wait_for(done.wait(), FORCED_SHUTDOWN_S)
+        except TimeoutError:
+            self.post(ShutdownCommanded(self.ticket(lambda _event: None), force=True))
+            await done.wait()

@@ -1,0 +1,86 @@
+"""The residency process: settings in, one scheduler, one control plane, until told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+
+from roundhouse.config import paths
+from roundhouse.config.load import load_settings
+from roundhouse.config.schema import Settings
+from roundhouse.launchers.records import sweep
+from roundhouse.launchers.registry import build_launcher
+from roundhouse.residency.control import Control
+from roundhouse.residency.machine import Bounds, Machine
+from roundhouse.residency.scheduler import Scheduler
+
+log = logging.getLogger("roundhouse.residency")
+
+LINGER_S = 1
+"""How long uvicorn waits for open responses when it ends; every lease has been answered by then."""
+
+
+def build_machine(settings: Settings) -> Machine:
+    """The machine for the configured models, devices and bounds."""
+    residency = settings.residency
+    return Machine.of(
+        {entry.name: entry.device for entry in settings.models.values()},
+        [device.id for device in residency.devices],
+        Bounds(residency.max_wait_s, residency.drain_timeout_s, residency.max_waiting),
+    )
+
+
+async def serve(listener: socket.socket, settings: Settings) -> int:
+    """Serve the control plane on ``listener`` until SIGTERM or an ordered shutdown; the exit code."""
+    launchers = {name: build_launcher(entry) for name, entry in settings.models.items()}
+    debug = os.environ.get("ROUNDHOUSE_DEBUG") == "1"
+    scheduler = Scheduler(build_machine(settings), launchers, debug=debug)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await scheduler.adopt()
+        await asyncio.to_thread(sweep, paths.engine_records(), keep=scheduler.pids())
+        yield
+        if scheduler.broken is None:
+            await scheduler.close()
+
+    config = uvicorn.Config(
+        Control(scheduler, on_shutdown=scheduler.closed.set).app(lifespan),
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        ws="websockets-sansio",
+        # A busy worker must not lose its leases; a dead one's connection is closed by the kernel.
+        ws_ping_interval=None,
+        timeout_graceful_shutdown=LINGER_S,
+    )
+    server = uvicorn.Server(config)
+
+    async def end_when_closed() -> None:
+        await scheduler.closed.wait()
+        server.should_exit = True
+
+    async with asyncio.TaskGroup() as tasks:
+        closing = tasks.create_task(end_when_closed(), name="end when closed")
+        await server.serve(sockets=[listener])
+        closing.cancel()
+    return 1 if scheduler.broken is not None or not server.started else 0
+
+
+def main(fd: int) -> int:
+    """Run the service on the listening socket ``fd`` that the supervisor opened."""
+    logging.basicConfig(
+        stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    listener = socket.socket(fileno=fd)
+    settings = load_settings(paths.config_file())
+    with asyncio.Runner() as runner:
+        return runner.run(serve(listener, settings))

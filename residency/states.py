@@ -1,0 +1,66 @@
+"""The states of an engine and the moves between them, as a table. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where one engine stands.
+
+    An engine *occupies* its device in every state but ``STOPPED`` and ``FAILED``.
+    """
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+    @property
+    def occupies(self) -> bool:
+        """Whether an engine in this state may hold memory on its device."""
+        return self not in (State.STOPPED, State.FAILED)
+
+    @property
+    def serves(self) -> bool:
+        """Whether an engine in this state may have leases."""
+        return self in (State.READY, State.DRAINING)
+
+
+#: From each state, the states it may go to. Whatever is not here is a bug.
+MOVES: dict[State, frozenset[State]] = {
+    # READY directly: a healthy engine of an earlier residency process was adopted.
+    State.STOPPED: frozenset({State.STARTING, State.READY}),
+    # STOPPED: the start was killed from outside and is tried once more.
+    State.STARTING: frozenset({State.READY, State.STOPPING, State.FAILED, State.STOPPED}),
+    State.READY: frozenset({State.DRAINING, State.STOPPING}),
+    # READY: whoever the engine was drained for has gone.
+    State.DRAINING: frozenset({State.READY, State.STOPPING}),
+    State.STOPPING: frozenset({State.STOPPED}),
+    # STOPPED: a command took the back-off away.
+    State.FAILED: frozenset({State.STARTING, State.STOPPED}),
+}
+
+
+class IllegalMove(Exception):
+    """An engine was asked to make a move that the table does not have."""
+
+    def __init__(self, model: str, source: State, target: State, history: list[str]) -> None:
+        self.model, self.source, self.target, self.history = model, source, target, history
+        super().__init__(
+            f"engine {model!r} cannot go from {source} to {target}; "
+            f"before that: {'; '.join(history) or 'nothing'}"
+        )
+
+
+def move(model: str, source: State, target: State, history: list[str]) -> State:
+    """Return ``target`` if the table has the move.
+
+    Raises:
+        IllegalMove: it has not; nothing was changed.
+    """
+    if target not in MOVES[source]:
+        raise IllegalMove(model, source, target, history)
+    return target

@@ -1,0 +1,373 @@
+"""The machine, move by move: who is granted, who waits, what is ordered."""
+
+from __future__ import annotations
+
+import pytest
+
+from roundhouse.residency.facts import (
+    Adopted,
+    Alarm,
+    Asked,
+    Code,
+    Exited,
+    Fact,
+    Failed,
+    Gone,
+    Grant,
+    Held,
+    Order,
+    Ready,
+    Refuse,
+    ShutdownCommanded,
+    Start,
+    Stop,
+    Stopped,
+    SwitchCommanded,
+    Ticked,
+    Ticket,
+    UnloadCommanded,
+)
+from roundhouse.residency.invariants import check
+from roundhouse.residency.machine import Bounds, Machine
+from roundhouse.residency.snapshot import status
+from roundhouse.residency.states import IllegalMove, State
+
+
+class Driver:
+    """A machine with a clock of its own; checks the invariants after every fact."""
+
+    def __init__(self, **bounds: float) -> None:
+        self.machine = Machine.of({"a": "gpu0", "b": "gpu0", "c": "gpu0"}, ["gpu0"], Bounds(**bounds))  # type: ignore[arg-type]
+        self.now = 0.0
+        self.tickets = 0
+
+    def __call__(self, fact: Fact, after: float = 0.0) -> list[Order]:
+        self.now += after
+        orders = self.machine.handle(fact, self.now)
+        check(self.machine, self.now)
+        return orders
+
+    def ask(self, model: str, after: float = 0.0, **more: object) -> tuple[Ticket, list[Order]]:
+        self.tickets += 1
+        ticket = Ticket(self.tickets)
+        return ticket, self(Asked(ticket, model, **more), after)  # type: ignore[arg-type]
+
+    def ready(self, model: str, after: float = 0.0) -> list[Order]:
+        return self(Ready(model, pid=4711), after)
+
+    def tick(self) -> list[Order]:
+        wake = self.machine.wake_at()
+        assert wake is not None
+        self.now = max(self.now, wake)
+        return self(Ticked())
+
+    def bring(self, model: str) -> None:
+        """Make ``model`` the resident, with nobody on it."""
+        ticket, _ = self.ask(model)
+        self.ready(model)
+        self(Gone(ticket))
+
+    def state(self, model: str) -> State:
+        return self.machine.engines[model].state
+
+
+@pytest.fixture
+def drive() -> Driver:
+    return Driver()
+
+
+def test_the_first_request_starts_its_engine_and_is_granted_when_it_answers(drive: Driver) -> None:
+    ticket, orders = drive.ask("a")
+    assert orders == [Start("a")]
+    assert drive.ready("a", after=12.0) == [Grant(ticket)]
+    assert drive.machine.engines["a"].measured.start_s == 12.0
+
+
+def test_everything_that_asked_before_the_engine_was_ready_is_served_at_once(drive: Driver) -> None:
+    tickets = [drive.ask("a", after=0.1)[0] for _ in range(20)]
+    assert drive.ready("a") == [Grant(t) for t in tickets]
+
+
+def test_a_resident_with_nothing_to_do_leaves_at_once_for_whoever_waits(drive: Driver) -> None:
+    drive.bring("a")
+    _, orders = drive.ask("b")
+    assert [type(o) for o in orders] == [Stop]
+    assert drive(Stopped("a")) == [Start("b")]
+
+
+def test_a_resident_with_a_lease_is_drained_and_never_stopped_under_it(drive: Driver) -> None:
+    holder, _ = drive.ask("a")
+    drive.ready("a")
+    waiter, orders = drive.ask("b")
+    assert orders == []
+    (stop,) = drive(Gone(holder), after=100.0)
+    assert isinstance(stop, Stop)
+    assert not stop.force
+    drive(Stopped("a"))
+    assert drive.ready("b") == [Grant(waiter)]
+
+
+def test_while_the_gate_is_open_the_resident_serves_newcomers_though_others_wait(drive: Driver) -> None:
+    drive.ask("a")
+    drive.ready("a")
+    drive.ask("b")
+    ticket, orders = drive.ask("a", after=10.0)
+    assert orders == [Grant(ticket)]
+
+
+def test_the_gate_shuts_so_that_the_oldest_waiter_is_served_within_its_max_wait() -> None:
+    drive = Driver(max_wait_s=60)
+    drive.bring("b")
+    drive.machine.engines["b"].measured.start_s = 20.0
+    holder, _ = drive.ask("a")
+    drive(Stopped("b"))
+    drive.ready("a")
+    asked_at = drive.now
+    drive.ask("b")
+    assert drive.machine.wake_at() == asked_at + 60 - 20
+    drive.tick()
+    assert drive.state("a") is State.DRAINING
+    late, orders = drive.ask("a")
+    assert orders == []
+    (stop,) = drive(Gone(holder))
+    assert isinstance(stop, Stop)
+    drive(Stopped("a"))
+    drive.ready("b", after=20.0)
+    assert drive.machine.counters.refused == 0
+    assert late in drive.machine.engines["a"].waiting
+
+
+def test_a_shut_gate_opens_again_when_nobody_waits_for_another_model_any_more() -> None:
+    drive = Driver(max_wait_s=10)
+    drive.ask("a")
+    drive.ready("a")
+    waiter, _ = drive.ask("b")
+    drive.tick()
+    newcomer, orders = drive.ask("a")
+    assert orders == []
+    assert drive(Gone(waiter)) == [Grant(newcomer)]
+    assert drive.state("a") is State.READY
+
+
+def test_models_come_on_in_the_order_in_which_they_were_first_asked_for(drive: Driver) -> None:
+    holder, _ = drive.ask("a")
+    drive.ready("a")
+    drive.ask("c", after=1)
+    drive.ask("b", after=1)
+    drive.ask("b", after=1)
+    drive(Gone(holder))
+    assert drive(Stopped("a")) == [Start("c")]
+
+
+def test_a_start_that_nobody_waits_for_any_more_is_ended(drive: Driver) -> None:
+    ticket, _ = drive.ask("a")
+    assert drive(Gone(ticket)) == [Stop("a", True, "nobody waits for it any more")]
+    assert drive(Stopped("a")) == []
+    assert drive.state("a") is State.STOPPED
+
+
+def test_a_waiter_past_its_bound_is_refused_with_a_retry_after_unless_its_switch_is_under_way() -> None:
+    drive = Driver(max_wait_s=10)
+    drive.ask("a")
+    drive.ready("a", after=2)
+    b, _ = drive.ask("b")
+    c, _ = drive.ask("c", after=1)
+    drive.tick()  # the gate shuts for b, whose turn is first
+    orders = drive.tick() if drive.now < 13 else []
+    refused = [o for o in orders if isinstance(o, Refuse)]
+    assert [(o.ticket, o.code) for o in refused] == [(c, Code.LOADING_TIMEOUT)]
+    assert refused[0].retry_after_s is not None
+    assert refused[0].retry_after_s >= 1
+    assert b in drive.machine.engines["b"].waiting
+
+
+def test_the_queue_is_bounded(drive: Driver) -> None:
+    drive.machine.bounds.max_waiting = 3
+    for _ in range(3):
+        drive.ask("a")
+    _, (refusal,) = drive.ask("b")
+    assert isinstance(refusal, Refuse)
+    assert refusal.code is Code.QUEUE_FULL
+    assert refusal.code.status == 429
+
+
+def test_an_engine_that_cannot_start_refuses_with_its_last_words_and_backs_off(drive: Driver) -> None:
+    first, _ = drive.ask("a")
+    (refusal,) = drive(Failed("a", "exit 1: CUDA out of memory"), after=3)
+    assert refusal == Refuse(first, Code.FAILED, "exit 1: CUDA out of memory", 5.0)
+    _, (again,) = drive.ask("a", after=1)
+    assert isinstance(again, Refuse)
+    assert again.retry_after_s == 4.0
+    assert drive.ask("a", after=4)[1] == [Start("a")]
+    drive(Failed("a", "again"))
+    assert drive.machine.engines["a"].failed_until == drive.now + 10
+
+
+def test_an_engine_killed_from_outside_while_starting_is_started_once_more(drive: Driver) -> None:
+    ticket, _ = drive.ask("a")
+    assert drive(Failed("a", "killed by signal 9", retryable=True)) == [Start("a")]
+    (refusal,) = drive(Failed("a", "killed by signal 9", retryable=True))
+    assert isinstance(refusal, Refuse)
+    assert refusal.ticket == ticket
+
+
+def test_a_failed_model_does_not_hold_up_the_others(drive: Driver) -> None:
+    drive.ask("a")
+    other, _ = drive.ask("b")
+    orders = drive(Failed("a", "broken"))
+    assert orders[-1] == Start("b")
+    assert drive.ready("b") == [Grant(other)]
+
+
+def test_a_crashed_engine_is_cleaned_up_and_started_again_for_the_next_request(drive: Driver) -> None:
+    holder, _ = drive.ask("a")
+    drive.ready("a")
+    orders = drive(Exited("a", "signal 9"))
+    assert [type(o) for o in orders] == [Alarm, Stop]
+    waiter, orders = drive.ask("a")
+    assert orders == []
+    assert drive(Stopped("a")) == [Start("a")]
+    assert drive(Gone(holder)) == []
+    assert drive.ready("a") == [Grant(waiter)]
+
+
+def test_giving_back_twice_is_harmless(drive: Driver) -> None:
+    ticket, _ = drive.ask("a")
+    drive.ready("a")
+    assert drive(Gone(ticket)) == []
+    assert drive(Gone(ticket)) == []
+    assert drive(Gone(Ticket(99))) == []
+
+
+def test_a_drain_that_does_not_end_is_cut_at_its_deadline_with_an_alarm() -> None:
+    drive = Driver(max_wait_s=10, drain_timeout_s=100)
+    drive.ask("a")
+    drive.ready("a")
+    drive.ask("b")
+    drive.tick()
+    assert drive.state("a") is State.DRAINING
+    orders = drive.tick()
+    assert [type(o) for o in orders] == [Alarm, Stop]
+    assert isinstance(orders[1], Stop)
+    assert orders[1].force
+
+
+def test_only_the_resident_is_granted_to_a_request_that_may_not_switch(drive: Driver) -> None:
+    _, (refusal,) = drive.ask("a", may_switch=False)
+    assert isinstance(refusal, Refuse)
+    assert refusal.code is Code.WOULD_SWITCH
+    assert drive.state("a") is State.STOPPED
+    drive.bring("a")
+    ticket, orders = drive.ask("a", may_switch=False)
+    assert orders == [Grant(ticket)]
+
+
+def test_an_unknown_model_is_refused(drive: Driver) -> None:
+    _, (refusal,) = drive.ask("nope")
+    assert isinstance(refusal, Refuse)
+    assert refusal.code is Code.UNKNOWN
+
+
+def test_a_switch_shuts_the_gate_at_once_and_leaves_the_model_on_its_own(drive: Driver) -> None:
+    holder, _ = drive.ask("a")
+    drive.ready("a")
+    assert drive(SwitchCommanded(Ticket(50), "b")) == []
+    assert drive.state("a") is State.DRAINING
+    drive(Gone(holder))
+    assert drive(Stopped("a")) == [Start("b")]
+    assert drive.ready("b") == [Grant(Ticket(50))]
+    assert drive.state("b") is State.READY
+
+
+def test_a_switch_takes_the_back_off_away(drive: Driver) -> None:
+    drive.ask("a")
+    drive(Failed("a", "broken"))
+    assert drive(SwitchCommanded(Ticket(50), "a")) == [Start("a")]
+
+
+def test_unload_waits_for_the_drain_and_force_does_not(drive: Driver) -> None:
+    holder, _ = drive.ask("a")
+    drive.ready("a")
+    assert drive(UnloadCommanded(Ticket(50), "a")) == []
+    (stop,) = drive(UnloadCommanded(Ticket(51), "a", force=True))
+    assert isinstance(stop, Stop)
+    assert stop.force
+    assert set(drive(Stopped("a"))) == {Grant(Ticket(50)), Grant(Ticket(51))}
+    assert drive(Gone(holder)) == []
+
+
+def test_unloading_what_is_not_loaded_is_done_at_once(drive: Driver) -> None:
+    assert drive(UnloadCommanded(Ticket(50), None)) == [Grant(Ticket(50))]
+
+
+def test_an_unload_called_off_reopens_the_gate(drive: Driver) -> None:
+    drive.ask("a")
+    drive.ready("a")
+    drive(UnloadCommanded(Ticket(50), "a"))
+    waiter, _ = drive.ask("a")
+    assert drive(Gone(Ticket(50))) == [Grant(waiter)]
+
+
+def test_shutdown_refuses_who_waits_drains_and_ends(drive: Driver) -> None:
+    holder, _ = drive.ask("a")
+    drive.ready("a")
+    waiter, _ = drive.ask("b")
+    orders = drive(ShutdownCommanded(Ticket(50)))
+    assert [(o.ticket, o.code) for o in orders if isinstance(o, Refuse)] == [(waiter, Code.SHUTTING_DOWN)]
+    assert drive.state("a") is State.DRAINING
+    _, (refusal,) = drive.ask("a")
+    assert isinstance(refusal, Refuse)
+    (stop,) = drive(Gone(holder))
+    assert isinstance(stop, Stop)
+    assert drive(Stopped("a")) == [Grant(Ticket(50))]
+
+
+def test_a_second_shutdown_with_force_hurries_an_orderly_stop(drive: Driver) -> None:
+    drive.bring("a")
+    drive(ShutdownCommanded(Ticket(50)))
+    assert drive(ShutdownCommanded(Ticket(51), force=True)) == [Stop("a", True, "forced")]
+    assert drive(Stopped("a")) == [Grant(Ticket(50)), Grant(Ticket(51))]
+
+
+def test_an_adopted_engine_waits_for_its_lease_holders_before_anything_is_switched(drive: Driver) -> None:
+    drive(Adopted("a", 4711))
+    _, orders = drive.ask("b")
+    assert orders == []
+    drive(Held(Ticket(60), "a"))
+    assert drive.tick() == []
+    assert drive.state("a") is not State.STOPPING
+    (stop,) = drive(Gone(Ticket(60)))
+    assert isinstance(stop, Stop)
+
+
+def test_an_illegal_fact_changes_nothing_and_tells_the_history(drive: Driver) -> None:
+    drive.bring("a")
+    with pytest.raises(IllegalMove, match=r"'a' cannot go from ready to stopped; before that: .*answers"):
+        drive.machine.handle(Stopped("a"), 1.0)
+    assert drive.state("a") is State.READY
+
+
+def test_two_devices_do_not_wait_for_each_other() -> None:
+    machine = Machine.of({"a": "gpu0", "b": "gpu1"}, ["gpu0", "gpu1"])
+    assert machine.handle(Asked(Ticket(1), "a"), 0.0) == [Start("a")]
+    assert machine.handle(Asked(Ticket(2), "b"), 0.0) == [Start("b")]
+
+
+def test_status_has_the_public_shape(drive: Driver) -> None:
+    holder, _ = drive.ask("a")
+    drive.ready("a", after=2.0)
+    drive(SwitchCommanded(Ticket(50), "b"), after=1.0)
+    drive.ask("b")
+    seen = status(drive.machine, drive.now + 1.5)
+    assert seen["devices"] == [
+        {
+            "id": "gpu0",
+            "resident": "a",
+            "switching": {"from": "a", "to": "b", "phase": "draining", "elapsed_s": 1.5, "estimate_s": None},
+        }
+    ]
+    assert seen["models"]["a"]["leases"] == 1
+    assert seen["models"]["a"]["measured"]["start_s"] == 2.0
+    assert seen["models"]["b"]["oldest_wait_s"] == 1.5
+    assert seen["counters"]["granted"] == 1
+    drive(Gone(holder))
