@@ -184,7 +184,8 @@ class Scheduler:
     async def _run(self, model: str) -> None:
         """Bring one engine up and watch it until it is gone. Cancelled by ``_stop`` while starting."""
         began = self.now
-        log.info("event=start model=%s", model)
+        track = self.machine.tracks[self.machine.engines[model].device]
+        log.info("event=switch device=%s from=%s to=%s", track.device, track.came_from, model)
         self._report(model, Progress("starting"))
         try:
             process = await self._launchers[model].start(lambda progress: self._report(model, progress))
@@ -199,7 +200,7 @@ class Scheduler:
         finally:
             self._progress.pop(model, None)
         self._processes[model] = process
-        log.info("event=ready model=%s pid=%d took_s=%.3f", model, process.pid, self.now - began)
+        log.info("event=switched to=%s pid=%d took_s=%.3f", model, process.pid, self.now - began)
         self.post(Ready(model, process.pid))
         self._announce({"event": "ready", "model": model})
         await self._watch(model, process)
@@ -221,7 +222,7 @@ class Scheduler:
             await process.stop(force)
         del self._stops[model]
         self._processes.pop(model, None)
-        log.info("event=stopped model=%s took_s=%.3f", model, self.now - began)
+        log.debug("event=stopped model=%s took_s=%.3f", model, self.now - began)
         self.post(Stopped(model))
         self._announce({"event": "stopped", "model": model})
 

@@ -1,0 +1,133 @@
+"""A residency inside the test's own event loop, with engines that start and stop when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from roundhouse.launchers.base import Engine, EngineExit, LaunchError, Progress
+from roundhouse.residency.control import Control
+from roundhouse.residency.machine import Bounds, Machine
+from roundhouse.residency.scheduler import Scheduler
+
+
+class FakeEngine:
+    """An engine that is only a promise: ``gone`` ends it."""
+
+    def __init__(self, launcher: FakeLauncher, pid: int) -> None:
+        self.launcher = launcher
+        self.pid = pid
+        self.gone = asyncio.Event()
+
+    async def exited(self) -> EngineExit:
+        await self.gone.wait()
+        return EngineExit(-9, "killed by signal 9")
+
+    async def stop(self, force: bool = False) -> None:
+        if not force:
+            await self.launcher.may_stop.wait()
+        self.gone.set()
+        self.launcher.alive = False
+        self.launcher.stops.append(force)
+
+
+class FakeLauncher:
+    """Starts at once unless the test clears ``may_start``; ``error`` makes the next start fail."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.alive = False
+        self.may_start = asyncio.Event()
+        self.may_start.set()
+        self.may_stop = asyncio.Event()
+        self.may_stop.set()
+        self.error: LaunchError | None = None
+        self.adoptable = False
+        self.starts = 0
+        self.stops: list[bool] = []
+        self.engine: FakeEngine | None = None
+
+    async def start(self, report: Callable[[Progress], None]) -> Engine:
+        self.starts += 1
+        self.alive = True
+        report(Progress("loading weights", 50.0))
+        try:
+            await self.may_start.wait()
+        except asyncio.CancelledError:
+            self.alive = False
+            raise
+        if self.error is not None:
+            self.alive = False
+            raise self.error
+        self.engine = FakeEngine(self, self.pid)
+        return self.engine
+
+    async def adopt(self) -> Engine | None:
+        if not self.adoptable:
+            return None
+        self.alive = True
+        self.engine = FakeEngine(self, self.pid)
+        return self.engine
+
+
+class Residency:
+    """What a test sees: the socket, the scheduler, the launchers."""
+
+    def __init__(self, path: Path, launchers: dict[str, FakeLauncher], bounds: Bounds | None = None) -> None:
+        self.path = path
+        self.launchers = launchers
+        self.scheduler = Scheduler(
+            Machine.of(dict.fromkeys(launchers, "gpu0"), ["gpu0"], bounds), launchers, debug=True
+        )
+        self.shutdown = asyncio.Event()
+
+    async def until(self, condition: Callable[[], bool], deadline_s: float = 5.0) -> None:
+        """Return as soon as ``condition`` holds, looking whenever anything happens; fail after ``deadline_s``."""
+        async with asyncio.timeout(deadline_s):
+            while not condition():
+                await asyncio.sleep(0.001)  # the condition is about state that has no event of its own
+
+
+@asynccontextmanager
+async def residency(
+    path: Path,
+    models: Sequence[str] = ("a", "b", "c"),
+    bounds: Bounds | None = None,
+    prepare: Callable[[dict[str, FakeLauncher]], None] = lambda _: None,
+) -> AsyncIterator[Residency]:
+    """Serve a residency on ``path`` until the block ends."""
+    launchers = {name: FakeLauncher(4700 + i) for i, name in enumerate(models)}
+    prepare(launchers)
+    it = Residency(path, launchers, bounds)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await it.scheduler.adopt()
+        yield
+        await it.scheduler.close()
+
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    config = uvicorn.Config(
+        Control(it.scheduler, it.shutdown.set).app(lifespan),
+        log_config=None,
+        ws="websockets-sansio",
+        ws_ping_interval=None,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    await it.until(lambda: server.started)
+    try:
+        yield it
+    finally:
+        server.should_exit = True
+        await serving
