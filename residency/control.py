@@ -35,7 +35,7 @@ from roundhouse.residency.scheduler import Event, Scheduler
 FINAL = frozenset({"granted", "refused"})
 
 
-@dataclass
+@dataclass(eq=False)
 class Queue:
     """The events of one ticket, on their way into a response."""
 
@@ -87,10 +87,10 @@ class Control:
 
     async def events(self, request: Request) -> Response:
         """GET /events: every public event as SSE, the status first."""
-        queue = Queue()
-        unwatch = self._scheduler.watch(queue)
 
         async def stream() -> AsyncIterator[bytes]:
+            queue = Queue()
+            unwatch = self._scheduler.watch(queue)
             try:
                 yield b"event: status\ndata: " + _line(self._scheduler.status()) + b"\n"
                 while True:

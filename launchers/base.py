@@ -1,0 +1,63 @@
+"""What residency needs of a way to run engines: two small protocols and their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a start has come: ``phase`` in words, ``percent`` (0-100) where known, ``pid`` once there is one."""
+
+    phase: str
+    percent: float | None = None
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineExit:
+    """How an engine ended: ``code`` (below 0: a signal; ``None``: unknown, it was adopted), ``text`` for a person."""
+
+    code: int | None
+    text: str
+
+
+class LaunchError(Exception):
+    """An engine could not be started; nothing of it is left.
+
+    ``text`` says what happened, with the engine's last log lines. ``retryable``: it was killed from outside.
+    """
+
+    def __init__(self, model: str, text: str, *, retryable: bool = False) -> None:
+        self.model, self.text, self.retryable = model, text, retryable
+        super().__init__(text)
+
+
+class Engine(Protocol):
+    """A running engine."""
+
+    @property
+    def pid(self) -> int:
+        """Its main process."""
+
+    async def exited(self) -> EngineExit:
+        """Return when the main process is gone. Cancellable; may be awaited by several."""
+
+    async def stop(self, force: bool = False) -> None:
+        """End it; on return nothing of its process group is left. Idempotent; ``force``: SIGKILL at once."""
+
+
+class Launcher(Protocol):
+    """One model's way of being started and adopted."""
+
+    async def start(self, report: Callable[[Progress], None]) -> Engine:
+        """Start and return when it answers.
+
+        Raises:
+            LaunchError: it could not be started; nothing of it is left. The same holds on cancellation.
+        """
+
+    async def adopt(self) -> Engine | None:
+        """Take over a healthy engine that an earlier process left, or end what it left and return ``None``."""
