@@ -1,0 +1,88 @@
+"""A trivial OpenAI-compatible server: an engine that costs next to nothing, to measure what stands before it.
+
+``python bench/engine.py --port N [--start-delay S]``. Standard library alone, so that it starts quickly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+
+ANSWER = {
+    "id": "chatcmpl-0",
+    "object": "chat.completion",
+    "created": 0,
+    "model": "trivial",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "yes"}}],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+}
+
+
+def chunk(text: str | None) -> bytes:
+    """One server-sent event of a streamed answer; ``None`` is the last one."""
+    delta = {"content": text} if text is not None else {}
+    choice = {"index": 0, "delta": delta, "finish_reason": None if text is not None else "stop"}
+    body = {
+        "id": "c",
+        "object": "chat.completion.chunk",
+        "created": 0,
+        "model": "trivial",
+        "choices": [choice],
+    }
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Serve one connection: any POST is a chat completion, any GET is healthy."""
+    try:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            lines = head.decode("latin-1").lower().split("\r\n")
+            length = next((int(line[15:]) for line in lines if line.startswith("content-length:")), 0)
+            body = json.loads(await reader.readexactly(length)) if length else {}
+            if body.get("stream"):
+                await _stream(writer, int(body.get("max_tokens") or 50))
+            else:
+                _whole(writer, json.dumps(ANSWER if length else {"status": "ok"}).encode())
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+
+
+def _whole(writer: asyncio.StreamWriter, body: bytes) -> None:
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+
+
+async def _stream(writer: asyncio.StreamWriter, tokens: int) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+    for text in [*(["tok "] * tokens), None]:
+        data = chunk(text)
+        writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+        await writer.drain()
+    data = b"data: [DONE]\n\n"
+    writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data))
+
+
+async def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--start-delay", type=float, default=0.0, help="seconds before the port is opened")
+    options = parser.parse_args()
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    if options.start_delay:
+        await asyncio.sleep(options.start_delay)
+    server = await asyncio.start_server(answer, "127.0.0.1", options.port)
+    await ended.wait()
+    server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

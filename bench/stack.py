@@ -1,0 +1,190 @@
+"""Stacks to measure: Roundhouse and plain LiteLLM side by side, each with its own home, ports and secrets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import yaml
+
+START_S = 120.0
+"""How long a service may take to answer: LiteLLM's imports on a slow machine, and then some."""
+
+POLL_S = 0.05
+GRACE_S = 20.0
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def litellm_config(models: list[dict[str, Any]], *, gate: bool, **residency: Any) -> dict[str, Any]:
+    """The settings that ``litellm_config.yaml`` has, for ``models``; without ``gate`` plain LiteLLM."""
+    config: dict[str, Any] = {
+        "model_list": models,
+        "router_settings": {"num_retries": 0, "disable_cooldowns": True},
+        "litellm_settings": {
+            "request_timeout": 900,
+            "cache": True,
+            "enable_caching_on_provider_specific_optional_params": True,
+            "cache_params": {
+                "type": "redis",
+                "url": "os.environ/REDIS_URL",
+                "socket_timeout": 0.3,
+                "supported_call_types": ["acompletion", "aembedding", "aresponses", "anthropic_messages"],
+            },
+        },
+        "general_settings": {
+            "master_key": "os.environ/LITELLM_MASTER_KEY",
+            "cancel_on_disconnect": True,
+            "disable_model_info_refresh": True,
+            "health_check_skip_disabled_background_models": True,
+        },
+    }
+    if gate:
+        config["litellm_settings"]["callbacks"] = ["roundhouse.hooks.residency.hook"]
+        config["residency"] = residency
+    return config
+
+
+def model(name: str, launcher: dict[str, Any]) -> dict[str, Any]:
+    """A ``model_list`` entry for a managed engine."""
+    base = f"http://127.0.0.1:{launcher['port']}/v1"
+    return {
+        "model_name": name,
+        "litellm_params": {
+            "model": f"hosted_vllm/{name}",
+            "api_base": base,
+            "api_key": "os.environ/ROUNDHOUSE_ENGINE_KEY",
+            "timeout": 900,
+        },
+        "model_info": {"mode": "chat", "disable_background_health_check": True, "launcher": launcher},
+    }
+
+
+class Stack:
+    """Processes with a private home. Everything it starts ends with it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.port = free_port()
+        self.key = "sk-" + secrets.token_hex(16)
+        self.env = {
+            **{
+                k: v for k, v in os.environ.items() if not k.startswith(("ROUNDHOUSE_", "LITELLM_", "REDIS_"))
+            },
+            "ROUNDHOUSE_HOME": str(home),
+            "ROUNDHOUSE_PORT": str(self.port),
+            "ROUNDHOUSE_CONFIG": str(home / "config.yaml"),
+            "ROUNDHOUSE_ENGINE_KEY": secrets.token_hex(16),
+            "LITELLM_MASTER_KEY": self.key,
+            "LITELLM_SALT_KEY": secrets.token_hex(16),
+            "REDIS_PASSWORD": secrets.token_hex(16),
+        }
+        for name in ("ROUNDHOUSE_ENGINE_PYTHON", "ROUNDHOUSE_MODELS"):
+            if name in os.environ:
+                self.env[name] = os.environ[name]
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write the YAML that the services read."""
+        (self.home / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+    def spawn(self, name: str, *argv: str, **env: str) -> None:
+        """Start ``python ARGV`` as service ``name``; its output goes to a log in the home."""
+        with (self.home / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, *argv],
+                env={**self.env, **env},
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def wait(self, name: str, url: str) -> float:
+        """Wait until ``url`` answers 200; the seconds it took.
+
+        Raises:
+            RuntimeError: the service ended, or did not answer in time; with the end of its log.
+        """
+        began = time.perf_counter()
+        while time.perf_counter() - began < START_S:
+            if self.processes[name].poll() is not None:
+                break
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(url, timeout=2).status_code == 200:
+                    return time.perf_counter() - began
+            time.sleep(POLL_S)
+        log = (self.home / f"{name}.log").read_text(errors="replace")
+        raise RuntimeError(f"{name} did not answer at {url}; the end of its log:\n{log[-2000:]}")
+
+    def cpu_s(self, *names: str) -> float:
+        """Processor seconds used so far by services and all of their children."""
+        total = 0.0
+        for name in names:
+            root = psutil.Process(self.processes[name].pid)
+            for process in (root, *root.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    times = process.cpu_times()
+                    total += times.user + times.system
+        return total
+
+    def close(self) -> None:
+        """End everything, the last started first."""
+        for process in reversed(self.processes.values()):
+            process.terminate()
+        for process in reversed(self.processes.values()):
+            try:
+                process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def stack(config: dict[str, Any], services: tuple[str, ...]) -> Iterator[Stack]:
+    """A Roundhouse stack with ``services`` ("redis", "residency", "proxy"), up and answering."""
+    with ExitStack() as cleanup:
+        home = Path(
+            cleanup.enter_context(tempfile.TemporaryDirectory(prefix="rh-bench-", ignore_cleanup_errors=True))
+        )
+        it = Stack(home)
+        cleanup.callback(it.close)
+        it.write_config(config)
+        modules = {
+            "redis": "roundhouse.deploy.redis",
+            "residency": "roundhouse.residency",
+            "proxy": "roundhouse.proxy",
+        }
+        for name in services:
+            it.spawn(name, "-m", modules[name])
+        if "proxy" in services:
+            it.wait("proxy", f"http://127.0.0.1:{it.port}/health/liveliness")
+        yield it
+
+
+def machine() -> str:
+    """The machine in a few words, to stand beside figures."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next(
+        (line.split(":", 1)[1].strip() for line in lines if "model name" in line), "unknown processor"
+    )
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{name}, {os.cpu_count()} cores, {memory:.0f} GiB, Python {sys.version.split()[0]}"
