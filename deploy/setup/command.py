@@ -1,0 +1,49 @@
+"""From a command line to what it needs, and on to the command itself."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from .errors import SetupError
+from .steps import Setup, ensure
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "up": ("engine", "tools", "secrets"),
+    "bench": ("engine", "tools", "secrets"),
+    "test": ("dev", "engine", "tools", "secrets"),
+}
+
+
+def needs(argv: list[str]) -> dict[str, bool]:
+    """What the command needs besides the proxy environment, which every command runs in; help needs only that."""
+    words = [word for word in argv if not word.startswith("-")]
+    help_only = bool({"--help", "-h"} & set(argv))
+    parts = NEEDS.get(words[0], ()) if words and not help_only else ()
+    return {name: name in parts for name in ("dev", "engine", "tools", "secrets")}
+
+
+def main(argv: list[str]) -> int:
+    """Set up what `argv` needs, then become `roundhouse ARGV`; returns on failure (1) or Ctrl-C (130) only."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    root = Path(__file__).resolve().parents[2]
+    try:
+        ensure(proxy=True, **needs(argv), project_root=root)
+    except SetupError as error:
+        print(f"roundhouse: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nroundhouse: set-up interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    python = str(Setup(root).proxy.python)
+    try:
+        os.execv(python, [python, "-m", "roundhouse.cli.main", *argv])
+    except OSError as error:
+        print(f"roundhouse: cannot run {python}: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,75 @@
+"""Which Pythons this machine has that can carry an environment."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import SetupError
+
+VERSIONS = ((3, 13), (3, 12), (3, 11))
+PROBE = "import sys, venv, ensurepip, ssl, ctypes; print(*sys.version_info[:3], sys._base_executable)"
+PROBE_TIMEOUT_S = 20.0  # a cold Python on a slow disk; a version manager's stub may want to download
+
+
+@dataclass(frozen=True)
+class Python:
+    """A working interpreter that is not in an environment itself."""
+
+    version: tuple[int, int, int]
+    executable: str
+
+    @property
+    def minor(self) -> str:
+        """Such as "3.12"."""
+        return f"{self.version[0]}.{self.version[1]}"
+
+
+def candidates() -> list[Python]:
+    """Working Pythons, newest minor version first; the first of a version on PATH wins.
+
+    A file of the right name proves nothing (pyenv's stubs are there for versions that are switched off,
+    Debian's Python may lack venv), so each is run. `ROUNDHOUSE_PYTHON` is the only one asked if it is set.
+    """
+    found: dict[tuple[int, int], Python] = {}
+    for name in _names():
+        python = probe(name)
+        if python and python.version[:2] in VERSIONS:
+            found.setdefault(python.version[:2], python)
+    if not found:
+        raise SetupError(
+            "needs Python 3.11, 3.12 or 3.13 with the modules venv and ssl, and found none on PATH; "
+            "install one, or set ROUNDHOUSE_PYTHON to it"
+        )
+    return [found[version] for version in VERSIONS if version in found]
+
+
+def probe(name: str) -> Python | None:
+    """The Python behind `name`, or None where it does not run or lacks what an environment needs."""
+    try:
+        done = subprocess.run(
+            [name, "-I", "-c", PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode != 0:
+        return None
+    major, minor, patch, executable = done.stdout.split(maxsplit=3)
+    return Python((int(major), int(minor), int(patch)), executable.strip())
+
+
+def _names() -> Iterator[str]:
+    chosen = os.environ.get("ROUNDHOUSE_PYTHON")
+    if chosen:
+        yield chosen
+        return
+    folders = [folder for folder in os.get_exec_path() if folder]
+    for name in [*(f"python{major}.{minor}" for major, minor in VERSIONS), "python3", "python"]:
+        for folder in folders:
+            path = shutil.which(name, path=folder)
+            if path and not (Path(folder).parent / "pyvenv.cfg").exists():
+                yield path
+    yield str(getattr(sys, "_base_executable", sys.executable))

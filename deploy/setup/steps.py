@@ -1,0 +1,218 @@
+"""What is missing, and making it: the parts side by side, one set-up at a time, repaired when run again."""
+
+import fcntl
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import engine as engines
+from . import env_file
+from . import tools as programs
+from .environment import Environment
+from .errors import SetupError, from_os_error
+from .pip import Children, Part
+from .progress import Board
+from .pythons import Python, candidates
+
+PROXY_LOCKS = ("proxy.txt",)
+DEV_LOCKS = ("proxy.txt", "dev.txt")
+GB = 1_000_000_000
+SPACE = {
+    "proxy": 1.2 * GB,
+    "engine-cpu.txt": 5 * GB,
+    "engine-cuda.txt": 16 * GB,
+}  # measured, with room for downloads
+
+
+def ensure(
+    *,
+    proxy: bool = False,
+    engine: bool = False,
+    dev: bool = False,
+    tools: bool = False,
+    secrets: bool = False,
+    project_root: Path | None = None,
+) -> None:
+    """Make those of the parts that are not there yet, under `project_root` (default: the checkout).
+
+    Returns within milliseconds when all are. Safe to call from several processes at once, and to interrupt
+    anywhere. Raises SetupError, whose text is for the user.
+    """
+    root = (project_root or Path(__file__).resolve().parents[2]).resolve()
+    setup = Setup(root)
+    wanted = [
+        name
+        for name, asked in (
+            ("proxy", proxy),
+            ("dev", dev),
+            ("engine", engine),
+            ("tools", tools),
+            ("secrets", secrets),
+        )
+        if asked and not setup.complete(name)
+    ]
+    if wanted:
+        try:
+            with _alone(root) as lock_fd:
+                setup.make([name for name in wanted if not setup.complete(name)], lock_fd)
+        except OSError as error:
+            raise from_os_error(error, root) from error
+
+
+class Setup:
+    """The parts under one project root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.proxy = Environment(root / ".venv")
+        self.engine = Environment(root / ".venv-engine")
+        self.env_file = root / ".env"
+
+    def complete(self, name: str) -> bool:
+        """Is this part there, as the locks say?"""
+        if name == "proxy":
+            return self._installed() or self.proxy.complete("proxy", PROXY_LOCKS)
+        if name == "dev":
+            return self.proxy.complete("dev", DEV_LOCKS)
+        if name == "engine":
+            own = os.environ.get("ROUNDHOUSE_ENGINE_PYTHON")
+            return bool(own) or self.engine.complete("engine", engines.locks())
+        if name == "tools":
+            return programs.complete(self.root)
+        return not env_file.missing(self.env_file)
+
+    def make(self, names: list[str], lock_fd: int) -> None:
+        """Make the parts `names`; the first failure ends the others."""
+        if "secrets" in names:
+            env_file.complete(self.env_file)
+        if not set(names) - {"secrets"}:
+            return
+        self._check_space(names)
+        log = self._log_folder() / f"setup-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        children = Children(lock_fd)
+        with Board() as board:
+
+            def part(name: str) -> Part:
+                return Part(name, Path(f"{log}-{name}.log"), board, children)
+
+            pythons = candidates()
+            jobs: dict[str, Callable[[], None]] = {}
+            if {"proxy", "dev"} & set(names):
+                jobs["proxy"] = lambda: self._make_proxy(part("proxy"), pythons, "dev" in names)
+            if "engine" in names:
+                jobs["engine"] = lambda: self._make_engine(part("engine"), pythons)
+            _side_by_side(jobs, board, children)
+            if "tools" in names:
+                _side_by_side({"redis": lambda: self._make_tools(part("redis"), pythons)}, board, children)
+
+    def _make_proxy(self, part: Part, pythons: list[Python], dev: bool) -> None:
+        if not self.proxy.complete("proxy", PROXY_LOCKS):
+            self.proxy.create(part, pythons)
+            self.proxy.install(part, "proxy.txt")
+            self._link()
+            self.proxy.byte_compile(part)
+            self.proxy.finish("proxy", PROXY_LOCKS)
+        if dev:
+            self.proxy.install(part, "dev.txt")
+            self.proxy.byte_compile(part)
+            self.proxy.finish("dev", DEV_LOCKS)
+
+    def _make_engine(self, part: Part, pythons: list[Python]) -> None:
+        engines.make(part, self.engine, pythons, programs.folder(self.root) / "wheels")
+        self.engine.finish("engine", engines.locks())
+
+    def _make_tools(self, part: Part, pythons: list[Python]) -> None:
+        there = [made for made in (self.proxy, self.engine) if made.python.exists()]
+        helper = there[0] if there else Environment(programs.folder(self.root) / "pip")
+        if not there:
+            helper.create(part, pythons)
+        programs.make(part, helper.python, self.root)
+
+    def _link(self) -> None:
+        """Put the checkout on the environment's path, and the command beside its Python."""
+        (self.proxy.site / "roundhouse.pth").write_text(f"{self.root / 'src'}\n", encoding="utf-8")
+        command = self.proxy.folder / "bin" / "roundhouse"
+        command.write_text(
+            f'#!/bin/sh\nexec "{self.proxy.python}" -m roundhouse.cli.main "$@"\n', encoding="utf-8"
+        )
+        command.chmod(0o755)
+
+    def _installed(self) -> bool:
+        """Outside a checkout the environment that runs this is the proxy's."""
+        return not (self.root / "src" / "roundhouse").is_dir()
+
+    def _log_folder(self) -> Path:
+        home = Path(os.environ.get("ROUNDHOUSE_HOME") or self.root / ".roundhouse")
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log = home / "log"
+        log.mkdir(mode=0o700, exist_ok=True)
+        return log
+
+    def _check_space(self, names: list[str]) -> None:
+        """Better told now than after ten minutes. A part that was begun is not counted."""
+        needed = 0.0
+        if {"proxy", "dev"} & set(names) and not self.proxy.folder.exists():
+            needed += SPACE["proxy"]
+        if "engine" in names and not self.engine.folder.exists():
+            needed += SPACE[engines.locks()[0]]
+        free = shutil.disk_usage(self.root).free
+        if free < needed:
+            raise SetupError(
+                f"no space left for the set-up: it needs about {needed / GB:.0f} GB at {self.root}, "
+                f"{free / GB:.1f} GB are free; free some, then run the same command again"
+            )
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[int]:
+    """Hold the set-up's lock, waiting for another set-up to end; the kernel gives it back whatever happens."""
+    folder = programs.folder(root)
+    folder.mkdir(exist_ok=True)
+    with (folder / "setup.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(
+                "roundhouse: another set-up is at work here; waiting for it to end",
+                file=sys.stderr,
+                flush=True,
+            )
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def _side_by_side(jobs: dict[str, Callable[[], None]], board: Board, children: Children) -> None:
+    """Run the jobs in threads of their own; the first failure, or Ctrl-C, stops the others and is raised."""
+    failures: list[BaseException] = []
+    failed = threading.Event()
+    began = time.monotonic()
+
+    def work(name: str, job: Callable[[], None]) -> None:
+        try:
+            job()
+            board.say(f"{name}: ready after {time.monotonic() - began:.0f} s")
+        except BaseException as error:
+            failures.append(error)
+            failed.set()
+        finally:
+            board.part(name, None)
+
+    threads = [threading.Thread(target=work, args=pair, name=pair[0]) for pair in jobs.items()]
+    for thread in threads:
+        thread.start()
+    try:
+        while any(thread.is_alive() for thread in threads) and not failed.is_set():
+            for thread in threads:
+                thread.join(0.1)  # short, so that a failure or a signal is seen soon
+    finally:
+        if any(thread.is_alive() for thread in threads):
+            children.stop()
+        for thread in threads:
+            thread.join()
+    if failures:
+        raise failures[0]
