@@ -17,7 +17,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 
 def needs(argv: list[str]) -> dict[str, bool]:
-    """What the command needs besides the proxy environment, which every command runs in; help needs only that."""
+    """What the command needs besides the proxy environment, which is all that help needs."""
     words = [word for word in argv if not word.startswith("-")]
     help_only = bool({"--help", "-h"} & set(argv))
     parts = NEEDS.get(words[0], ()) if words and not help_only else ()
@@ -25,7 +25,7 @@ def needs(argv: list[str]) -> dict[str, bool]:
 
 
 def main(argv: list[str]) -> int:
-    """Set up what `argv` needs, then become `roundhouse ARGV`; returns on failure (1) or Ctrl-C (130) only."""
+    """Set up what `argv` needs, then become that command; returns only on failure (1) or Ctrl-C (130)."""
     signal.signal(signal.SIGTERM, _as_interrupt)
     root = Path(__file__).resolve().parents[2]
     try:

@@ -72,7 +72,8 @@ def _fetch_torch(
     versions = " or ".join(python.minor for python in candidates)
     raise SetupError(
         f"engine: torch {TORCH} for Python {versions} could be had neither through pip's settings "
-        f"nor from {index}; check the network, or set ROUNDHOUSE_TORCH_INDEX to an index that has it (all of it: {part.log})"
+        f"nor from {index}; check the network, or set ROUNDHOUSE_TORCH_INDEX to "
+        f"an index that has it (all of it: {part.log})"
     ) from last
 
 

@@ -37,14 +37,17 @@ def ensure(
     tools: bool = False,
     secrets: bool = False,
     project_root: Path | None = None,
+    env_path: Path | None = None,
 ) -> None:
     """Make those of the parts that are not there yet, under `project_root` (default: the checkout).
+
+    Outside a checkout `project_root` is the home. The secrets are in `env_path`, by default its `.env`.
 
     Returns within milliseconds when all are. Safe to call from several processes at once, and to interrupt
     anywhere. Raises SetupError, whose text is for the user.
     """
     root = (project_root or Path(__file__).resolve().parents[2]).resolve()
-    setup = Setup(root)
+    setup = Setup(root, env_path)
     wanted = [
         name
         for name, asked in (
@@ -67,11 +70,11 @@ def ensure(
 class Setup:
     """The parts under one project root."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, env_path: Path | None = None) -> None:
         self.root = root
         self.proxy = Environment(root / ".venv")
         self.engine = Environment(root / ".venv-engine")
-        self.env_file = root / ".env"
+        self.env_file = env_path or root / ".env"
 
     def complete(self, name: str) -> bool:
         """Is this part there, as the locks say?"""
@@ -170,7 +173,7 @@ class Setup:
 
 @contextmanager
 def _alone(root: Path) -> Iterator[int]:
-    """Hold the set-up's lock, waiting for another set-up to end; the kernel gives it back whatever happens."""
+    """Hold the set-up's lock, waiting for another set-up; the kernel gives it back whatever happens."""
     folder = programs.folder(root)
     folder.mkdir(exist_ok=True)
     with (folder / "setup.lock").open("a") as file:
