@@ -1,0 +1,143 @@
+"""Where things are: the project's files, the private home, the sockets, the secrets.
+
+Everything can be moved by an environment variable, so that several stacks run side by side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Literal
+
+Profile = Literal["auto", "cpu", "rtx5080"]
+
+SOCKET_PATH_BYTES = 100
+"""A unix socket's path may have 107 bytes on Linux; some are left for whoever adds a suffix."""
+
+DEFAULT_PORT = 7000
+
+
+def project_root() -> Path:
+    """The folder of the Procfile: the checkout, or the packaged copy of an installed wheel."""
+    checkout = Path(__file__).resolve().parents[1]
+    if (checkout / "Procfile").is_file() or (checkout / "pyproject.toml").is_file():
+        return checkout
+    return Path(__file__).resolve().parent / "project"
+
+
+def in_checkout() -> bool:
+    """Whether the package runs from a checkout rather than from an installed wheel."""
+    return (project_root() / "pyproject.toml").is_file()
+
+
+def home() -> Path:
+    """``ROUNDHOUSE_HOME``, by default ``.roundhouse`` in the checkout or here; made, for this user only."""
+    base = project_root() if in_checkout() else Path.cwd()
+    path = Path(os.environ.get("ROUNDHOUSE_HOME") or base / ".roundhouse").expanduser().absolute()
+    return _private(path)
+
+
+def run_dir() -> Path:
+    """Sockets, pids and records of what runs."""
+    return _private(home() / "run")
+
+
+def log_dir() -> Path:
+    """One log per service, and per engine ``engine-MODEL.log``."""
+    return _private(home() / "log")
+
+
+def engine_records() -> Path:
+    """One JSON file per engine that runs."""
+    return _private(run_dir() / "engines")
+
+
+def socket_file(name: str) -> Path:
+    """The path of a unix socket: in the home, or in a short private folder where that path is too long."""
+    path = run_dir() / name
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
+        return path
+    digest = hashlib.sha256(os.fsencode(path.parent)).hexdigest()[:12]
+    return _private(Path("/tmp") / f"roundhouse-{os.getuid()}-{digest}") / name
+
+
+def control_socket() -> Path:
+    """Residency's control socket."""
+    return socket_file("residency.sock")
+
+
+def port() -> int:
+    """The gateway's port, ``ROUNDHOUSE_PORT``.
+
+    Raises:
+        ValueError: it is not a port.
+    """
+    text = os.environ.get("ROUNDHOUSE_PORT") or str(DEFAULT_PORT)
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise ValueError(f"ROUNDHOUSE_PORT is {text!r}: it must be a number from 1 to 65535")
+    return int(text)
+
+
+def engine_python() -> Path:
+    """The interpreter of the engine environment."""
+    base = project_root() if in_checkout() else home()
+    return Path(os.environ.get("ROUNDHOUSE_ENGINE_PYTHON") or base / ".venv-engine" / "bin" / "python")
+
+
+def default_config_file(profile: Profile = "auto") -> Path:
+    """The YAML of a profile; ``auto`` is the RTX 5080's where there is an NVIDIA card, else the CPU's."""
+    if profile == "rtx5080" or (profile == "auto" and has_nvidia_card()):
+        return project_root() / "litellm_config.yaml"
+    return Path(__file__).resolve().parent / "presets" / "cpu.yaml"
+
+
+def config_file() -> Path:
+    """``ROUNDHOUSE_CONFIG``, else the default for this machine."""
+    chosen = os.environ.get("ROUNDHOUSE_CONFIG")
+    return Path(chosen).expanduser().absolute() if chosen else default_config_file()
+
+
+def has_nvidia_card() -> bool:
+    """Whether NVML sees an NVIDIA card."""
+    import pynvml  # type: ignore[import-untyped]
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return False
+    try:
+        return bool(pynvml.nvmlDeviceGetCount() > 0)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def env_file() -> Path:
+    """The secrets: ``.env`` beside the Procfile, or here where there is no checkout."""
+    return (project_root() if in_checkout() else Path.cwd()) / ".env"
+
+
+def load_env_file() -> None:
+    """Put the settings of ``.env`` into the environment; what is there already wins."""
+    try:
+        lines = env_file().read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        match = re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*", line)
+        if match:
+            os.environ.setdefault(match[1], match[2].strip("'\""))
+
+
+def _private(path: Path) -> Path:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(
+            f"cannot make the folder {path}: {error.strerror}; set ROUNDHOUSE_HOME to one that can be written"
+        )
+    if path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:
+        path.chmod(0o700)
+    return path

@@ -1,0 +1,106 @@
+"""What Roundhouse reads of the YAML, as frozen models. Unknown keys are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Strict(BaseModel):
+    """Frozen, and nothing but what is named."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Device(Strict):
+    """Something that one engine at a time is on: a GPU, or the CPU of a machine without one."""
+
+    id: str = Field("gpu0", description="The name by which launchers and status refer to the device.")
+
+
+class ResidencySettings(Strict):
+    """The top-level key ``residency``."""
+
+    devices: tuple[Device, ...] = Field(
+        (Device(id="gpu0"),), description="The devices. Each has at most one engine at a time.", min_length=1
+    )
+    max_wait_s: Annotated[float, Field(ge=0)] = Field(
+        300.0, description="How long a request may wait for its model before it is refused, in seconds."
+    )
+    drain_timeout_s: Seconds = Field(
+        900.0, description="How long running answers may hold up a switch before they are cut, in seconds."
+    )
+    max_waiting: Annotated[int, Field(ge=1)] = Field(
+        1000, description="How many requests may wait at once; one more is refused with status 429."
+    )
+
+
+class BaseLauncher(Strict):
+    """What every launcher has."""
+
+    port: Port = Field(
+        description="The loopback port that the engine listens on; the model's api_base has the same."
+    )
+    env: dict[str, str] = Field(
+        default_factory=dict,
+        description="Environment variables for the engine; ${NAME} stands for one of ours.",
+    )
+    device: str | None = Field(None, description="The id of the device it runs on; by default the first.")
+    start_timeout_s: Seconds = Field(
+        600.0, description="How long a start may take before it counts as failed."
+    )
+    stop_grace_s: Seconds = Field(
+        20.0, description="How long the engine may take to end by itself when stopped."
+    )
+
+
+class VllmLauncher(BaseLauncher):
+    """A vLLM server from the engine environment (CUDA or CPU)."""
+
+    kind: Literal["vllm"]
+    model: str = Field(description="A folder with weights, or a name on the model hub.", min_length=1)
+    args: tuple[str, ...] = Field((), description="Further arguments of vLLM's server.")
+    stand_in: Literal["chat", "code", "vision", "embedding"] | None = Field(
+        None,
+        description="The kind of tiny random model that stands in for this one where no hub can be reached.",
+    )
+
+
+class CommandLauncher(BaseLauncher):
+    """Any OpenAI-compatible server, given as a command."""
+
+    kind: Literal["command"]
+    argv: tuple[str, ...] = Field(
+        description="The command and its arguments; ${PORT} and ${ROUNDHOUSE_ENGINE_KEY} are filled in.",
+        min_length=1,
+    )
+    health_path: str = Field(
+        "/health", description="What answers 200 once the server is ready.", pattern="^/"
+    )
+
+
+Launcher = VllmLauncher | CommandLauncher
+
+
+class ModelEntry(Strict):
+    """A model of ``model_list`` that has a launcher."""
+
+    name: str
+    served_name: str
+    api_base: str
+    device: str
+    launcher: Annotated[Launcher, Field(discriminator="kind")]
+
+
+class Settings(Strict):
+    """All of the YAML that Roundhouse reads, after every check. ``aliases``: alias -> model name."""
+
+    path: Path
+    residency: ResidencySettings
+    models: dict[str, ModelEntry]
+    aliases: dict[str, str] = Field(default_factory=dict)
