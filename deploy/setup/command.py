@@ -16,12 +16,12 @@ NEEDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def needs(argv: list[str]) -> dict[str, bool]:
+def needs(argv: list[str]) -> set[str]:
     """What the command needs besides the proxy environment, which is all that help needs."""
     words = [word for word in argv if not word.startswith("-")]
-    help_only = bool({"--help", "-h"} & set(argv))
-    parts = NEEDS.get(words[0], ()) if words and not help_only else ()
-    return {name: name in parts for name in ("dev", "engine", "tools", "secrets")}
+    if not words or {"--help", "-h"} & set(argv):
+        return set()
+    return set(NEEDS.get(words[0], ()))
 
 
 def main(argv: list[str]) -> int:
@@ -29,7 +29,15 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
     root = Path(__file__).resolve().parents[2]
     try:
-        ensure(proxy=True, **needs(argv), project_root=root)
+        parts = needs(argv)
+        ensure(
+            proxy=True,
+            dev="dev" in parts,
+            engine="engine" in parts,
+            tools="tools" in parts,
+            secrets="secrets" in parts,
+            project_root=root,
+        )
     except SetupError as error:
         print(f"roundhouse: {error}", file=sys.stderr)
         return 1

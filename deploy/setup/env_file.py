@@ -5,6 +5,8 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+from .errors import SetupError
+
 MADE: dict[str, tuple[str, Callable[[], str]]] = {
     "LITELLM_MASTER_KEY": ("the gateway's admin key", lambda: f"sk-{secrets.token_urlsafe(32)}"),
     "ROUNDHOUSE_ENGINE_KEY": ("between the gateway and the engines", lambda: secrets.token_urlsafe(32)),
@@ -23,10 +25,15 @@ def missing(path: Path) -> list[str]:
     except FileNotFoundError:
         return list(MADE)
     held = set()
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines(), 1):
         name, equals, value = line.strip().removeprefix("export ").partition("=")
-        if equals and value.strip().strip("\"'"):
-            held.add(name.strip())
+        name = name.strip()
+        if equals and name in MADE and not value.strip().strip("\"'"):
+            raise SetupError(
+                f"{path}: line {number}: {name} is empty; fill it in, or delete the line to get one"
+            )
+        if equals:
+            held.add(name)
     return [name for name in MADE if name not in held]
 
 
