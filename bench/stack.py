@@ -86,9 +86,7 @@ class Stack:
         self.port = free_port()
         self.key = "sk-" + secrets.token_hex(16)
         self.env = {
-            **{
-                k: v for k, v in os.environ.items() if not k.startswith(("ROUNDHOUSE_", "LITELLM_", "REDIS_"))
-            },
+            **{k: v for k, v in os.environ.items() if not k.startswith(("ROUNDHOUSE_", "LITELLM_", "REDIS_"))},
             "ROUNDHOUSE_HOME": str(home),
             "ROUNDHOUSE_PORT": str(self.port),
             "ROUNDHOUSE_CONFIG": str(home / "config.yaml"),
@@ -162,9 +160,7 @@ class Stack:
 def stack(config: dict[str, Any], services: tuple[str, ...]) -> Iterator[Stack]:
     """A Roundhouse stack with ``services`` ("redis", "residency", "proxy"), up and answering."""
     with ExitStack() as cleanup:
-        home = Path(
-            cleanup.enter_context(tempfile.TemporaryDirectory(prefix="rh-bench-", ignore_cleanup_errors=True))
-        )
+        home = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="rh-bench-", ignore_cleanup_errors=True)))
         it = Stack(home)
         cleanup.callback(it.close)
         it.write_config(config)
@@ -183,8 +179,6 @@ def stack(config: dict[str, Any], services: tuple[str, ...]) -> Iterator[Stack]:
 def machine() -> str:
     """The machine in a few words, to stand beside figures."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next(
-        (line.split(":", 1)[1].strip() for line in lines if "model name" in line), "unknown processor"
-    )
+    name = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "unknown processor")
     memory = psutil.virtual_memory().total / 2**30
     return f"{name}, {os.cpu_count()} cores, {memory:.0f} GiB, Python {sys.version.split()[0]}"

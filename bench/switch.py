@@ -19,8 +19,6 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-import httpx
-
 from roundhouse.bench.stack import free_port, litellm_config, machine, model, stack
 from roundhouse.residency import client
 
@@ -32,9 +30,7 @@ START_DELAY_S = 0.5
 def bare_ms(port: int) -> float:
     """Milliseconds to start and stop the engine by hand: until it answers, and until it is gone."""
     began = time.perf_counter()
-    engine = subprocess.Popen(
-        [sys.executable, str(ENGINE), "--port", str(port), "--start-delay", str(START_DELAY_S)]
-    )
+    engine = subprocess.Popen([sys.executable, str(ENGINE), "--port", str(port), "--start-delay", str(START_DELAY_S)])
     while True:
         try:
             probe = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
@@ -97,9 +93,7 @@ def run(rounds: int = 20, report: Callable[[str], None] = lambda _: None) -> dic
         for name in ("one", "two")
     ]
     with stack(litellm_config(models, gate=True, max_wait_s=60), ("residency",)) as it:
-        switch, bare = asyncio.run(
-            switches_ms(it.home / "run" / "residency.sock", rounds, free_port(), report)
-        )
+        switch, bare = asyncio.run(switches_ms(it.home / "run" / "residency.sock", rounds, free_port(), report))
     own = [s - b for s, b in zip(switch, bare, strict=True)]
     return {
         "own_share_ms": {"median": round(median(own), 1), "p95": round(quantiles(own, n=20)[-1], 1)},

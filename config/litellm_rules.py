@@ -66,9 +66,7 @@ def check(document: Mapping[str, Any], models: Mapping[str, ModelEntry]) -> list
     own = os.environ.get("ROUNDHOUSE_PORT") or "7000"
     for name, entry in models.items():
         if str(entry.launcher.port) == own:
-            faults.append(
-                Fault(f"port of {name}", f"{own} is the gateway's", "Take another, or set ROUNDHOUSE_PORT.")
-            )
+            faults.append(Fault(f"port of {name}", f"{own} is the gateway's", "Take another, or set ROUNDHOUSE_PORT."))
     return faults
 
 
@@ -85,9 +83,7 @@ def _check_litellm_settings(section: Mapping[str, Any]) -> list[Fault]:
     if not section.get("cache"):
         return faults
     if section.get(CACHE_REQUIRED) is not True:
-        remedy = (
-            "Set it: else requests that differ only in what vLLM alone knows get each other's cached answers."
-        )
+        remedy = "Set it: else requests that differ only in what vLLM alone knows get each other's cached answers."
         faults.append(Fault(f"litellm_settings.{CACHE_REQUIRED}", "must be true", remedy))
     cache = _section(section, "cache_params")
     timeout = cache.get("socket_timeout")
@@ -96,12 +92,8 @@ def _check_litellm_settings(section: Mapping[str, Any]) -> list[Fault]:
         faults.append(Fault("litellm_settings.cache_params.socket_timeout", "must be at most 1", remedy))
     kinds = cache.get("supported_call_types")
     if kinds is None or "atext_completion" in kinds:
-        remedy = (
-            "List the call types without atext_completion: LiteLLM replays its cached streams as chat chunks."
-        )
-        faults.append(
-            Fault("litellm_settings.cache_params.supported_call_types", "has atext_completion", remedy)
-        )
+        remedy = "List the call types without atext_completion: LiteLLM replays its cached streams as chat chunks."
+        faults.append(Fault("litellm_settings.cache_params.supported_call_types", "has atext_completion", remedy))
     return faults
 
 

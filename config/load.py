@@ -69,9 +69,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise fail(
-            f"cannot be read ({error.strerror})", "Set ROUNDHOUSE_CONFIG to the YAML to use."
-        ) from error
+        raise fail(f"cannot be read ({error.strerror})", "Set ROUNDHOUSE_CONFIG to the YAML to use.") from error
     except UnicodeDecodeError as error:
         raise fail("is not UTF-8 text", "Save it as UTF-8.") from error
     try:
@@ -79,17 +77,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "file"
-        raise fail(
-            f"is not valid YAML: {error.problem}", "Mend the line; check its indentation.", where
-        ) from error
+        raise fail(f"is not valid YAML: {error.problem}", "Mend the line; check its indentation.", where) from error
     except yaml.YAMLError as error:
         raise fail(f"is not valid YAML: {error}", "Remove what is not text.") from error
     if document is None:
         raise fail("is empty", "Begin with a copy of litellm_config.yaml.")
     if not isinstance(document, dict):
-        raise fail(
-            f"is a {type(document).__name__}, not a mapping", "Begin with a copy of litellm_config.yaml."
-        )
+        raise fail(f"is a {type(document).__name__}, not a mapping", "Begin with a copy of litellm_config.yaml.")
     return document
 
 
@@ -104,15 +98,11 @@ def _residency(raw: Any, faults: list[Fault]) -> ResidencySettings:
         return ResidencySettings()
     ids = [device.id for device in settings.devices]
     for doubled in sorted({i for i in ids if ids.count(i) > 1}):
-        faults.append(
-            Fault("residency.devices", f"has {doubled!r} twice", "Give each device an id of its own.")
-        )
+        faults.append(Fault("residency.devices", f"has {doubled!r} twice", "Give each device an id of its own."))
     return settings
 
 
-def _models(
-    document: dict[str, Any], residency: ResidencySettings, faults: list[Fault]
-) -> dict[str, ModelEntry]:
+def _models(document: dict[str, Any], residency: ResidencySettings, faults: list[Fault]) -> dict[str, ModelEntry]:
     entries = document.get("model_list")
     if not isinstance(entries, list) or not entries:
         faults.append(Fault("model_list", "is missing or empty", "List at least one model."))
@@ -130,9 +120,7 @@ def _models(
         name, where = raw["model_name"], f"{at}.model_info.launcher"
         if name in models:
             faults.append(
-                Fault(
-                    f"{at}.model_name", f"{name!r} has a launcher already", "Use another name, or one entry."
-                )
+                Fault(f"{at}.model_name", f"{name!r} has a launcher already", "Use another name, or one entry.")
             )
             continue
         if launcher.port in ports:
@@ -162,6 +150,11 @@ def _launcher(raw: dict[str, Any], at: str, faults: list[Fault]) -> Launcher | N
     except ValidationError as error:
         faults += _pydantic_faults(error, where, KINDS[kind])
         return None
+    words = launcher.argv if isinstance(launcher, CommandLauncher) else launcher.args
+    for index, word in enumerate(words):
+        if any(SECRET_NAME.search(name) for name in re.findall(r"\$\{(\w+)\}", word)):
+            remedy = "Hand it over in launcher.env: every user of the machine can read a command line."
+            faults.append(Fault(f"{where}[{index}]", f"{word!r} puts a secret into the command line", remedy))
     for name, value in launcher.env.items():
         if SECRET_NAME.search(name) and value and not value.startswith("${"):
             remedy = f"Put it into .env and write ${{{name}}} here: every key can read it in /model/info."
@@ -195,18 +188,14 @@ def _entry(
     )
 
 
-def _pydantic_faults(
-    error: ValidationError, at: str, model: type[BaseLauncher | ResidencySettings]
-) -> list[Fault]:
+def _pydantic_faults(error: ValidationError, at: str, model: type[BaseLauncher | ResidencySettings]) -> list[Fault]:
     """Pydantic's errors as faults; an unknown key gets the nearest known one."""
     faults = []
     for item in error.errors():
         key = at + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"])
         if item["type"] == "extra_forbidden":
             known = model.model_fields if len(item["loc"]) == 1 else Device.model_fields
-            faults.append(
-                Fault(key, "is not a key that Roundhouse knows", nearest(str(item["loc"][-1]), known))
-            )
+            faults.append(Fault(key, "is not a key that Roundhouse knows", nearest(str(item["loc"][-1]), known)))
         elif item["type"] == "missing":
             faults.append(Fault(key, "is missing", "See docs/configuration.md."))
         else:

@@ -135,9 +135,7 @@ def _private(path: Path) -> Path:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        sys.exit(
-            f"cannot make the folder {path}: {error.strerror}; set ROUNDHOUSE_HOME to one that can be written"
-        )
+        sys.exit(f"cannot make the folder {path}: {error.strerror}; set ROUNDHOUSE_HOME to one that can be written")
     if path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:
         path.chmod(0o700)
     return path

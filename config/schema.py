@@ -43,20 +43,14 @@ class ResidencySettings(Strict):
 class BaseLauncher(Strict):
     """What every launcher has."""
 
-    port: Port = Field(
-        description="The loopback port that the engine listens on; the model's api_base has the same."
-    )
+    port: Port = Field(description="The loopback port that the engine listens on; the model's api_base has the same.")
     env: dict[str, str] = Field(
         default_factory=dict,
         description="Environment variables for the engine; ${NAME} stands for one of ours.",
     )
     device: str | None = Field(None, description="The id of the device it runs on; by default the first.")
-    start_timeout_s: Seconds = Field(
-        600.0, description="How long a start may take before it counts as failed."
-    )
-    stop_grace_s: Seconds = Field(
-        20.0, description="How long the engine may take to end by itself when stopped."
-    )
+    start_timeout_s: Seconds = Field(600.0, description="How long a start may take before it counts as failed.")
+    stop_grace_s: Seconds = Field(20.0, description="How long the engine may take to end by itself when stopped.")
 
 
 class VllmLauncher(BaseLauncher):
@@ -76,12 +70,10 @@ class CommandLauncher(BaseLauncher):
 
     kind: Literal["command"]
     argv: tuple[str, ...] = Field(
-        description="The command and its arguments; ${PORT} and ${ROUNDHOUSE_ENGINE_KEY} are filled in.",
+        description="The command and its arguments; ${PORT} and other ${NAME} are filled in.",
         min_length=1,
     )
-    health_path: str = Field(
-        "/health", description="What answers 200 once the server is ready.", pattern="^/"
-    )
+    health_path: str = Field("/health", description="What answers 200 once the server is ready.", pattern="^/")
 
 
 Launcher = VllmLauncher | CommandLauncher

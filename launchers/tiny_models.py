@@ -45,6 +45,9 @@ TEXT_SHAPE: dict[str, Any] = {
     "max_position_embeddings": CONTEXT,
     # Tied random weights repeat one token for ever.
     "tie_word_embeddings": False,
+    # Ten times the usual: else all tokens are about as likely, and above temperature 0 only the sampler's
+    # seed decides, which is the same in every engine: two models would give one answer.
+    "initializer_range": 0.2,
 }
 
 PAD, TURN, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"

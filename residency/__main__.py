@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -40,9 +41,7 @@ def listen(path: Path) -> socket.socket:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        sys.exit(
-            f"residency: another one is running with the same home ({path}); stop it with 'roundhouse down'"
-        )
+        sys.exit(f"residency: another one is running with the same home ({path}); stop it with 'roundhouse down'")
     with suppress(FileNotFoundError):
         path.unlink()  # left by a parent that was killed; the lock says that nobody uses it
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -63,11 +62,10 @@ def _die_with_parent() -> None:
 def supervise(listener: socket.socket) -> int:
     """Run the service and run it again after a crash; the exit code of its orderly end."""
     child: subprocess.Popen[bytes] | None = None
-    ending = False
+    ending = threading.Event()
 
     def end(signum: int, frame: FrameType | None) -> None:
-        nonlocal ending
-        ending = True
+        ending.set()
         if child is not None:
             child.send_signal(signal.SIGTERM)
 
@@ -80,11 +78,11 @@ def supervise(listener: socket.socket) -> int:
         child = subprocess.Popen(
             [sys.executable, "-m", __package__, "--fd", str(fd)], pass_fds=[fd], preexec_fn=_die_with_parent
         )
-        if ending:  # the signal came before the child was known
+        if ending.is_set():  # the signal came before the child was known
             child.send_signal(signal.SIGTERM)
         code = child.wait()
-        if ending or code in (EXIT_DONE, EXIT_CONFIG):
-            return EXIT_DONE if ending else code
+        if ending.is_set() or code in (EXIT_DONE, EXIT_CONFIG):
+            return EXIT_DONE if ending.is_set() else code
         if time.monotonic() - began > HEALTHY_S:
             pause = BACKOFF_FIRST_S
         print(
@@ -92,10 +90,7 @@ def supervise(listener: socket.socket) -> int:
             file=sys.stderr,
             flush=True,
         )
-        until = time.monotonic() + pause
-        while not ending and time.monotonic() < until:
-            time.sleep(0.05)  # in short steps, because a signal does not end a sleep
-        if ending:
+        if ending.wait(pause):
             return EXIT_DONE
         pause = min(BACKOFF_MAX_S, pause * 2)
 
@@ -108,6 +103,7 @@ def main() -> int:
         return service.main(int(sys.argv[sys.argv.index("--fd") + 1]))
     from roundhouse.config import paths
 
+    paths.load_env_file()
     return supervise(listen(paths.control_socket()))
 
 

@@ -34,9 +34,7 @@ RECONNECT_S = 0.25
 class Refused(Exception):
     """Residency will not serve the request: ``code`` and ``status`` say why, ``retry_after_s`` when."""
 
-    def __init__(
-        self, code: str, message: str, status: int = 503, retry_after_s: float | None = None
-    ) -> None:
+    def __init__(self, code: str, message: str, status: int = 503, retry_after_s: float | None = None) -> None:
         self.code, self.message, self.status, self.retry_after_s = code, message, status, retry_after_s
         super().__init__(message)
 
@@ -212,9 +210,7 @@ class LeaseClient:
             self._held[event["id"]] = ask.message["model"]
             ask.answer.set_result(None)
         elif event["event"] == "refused":
-            ask.answer.set_exception(
-                Refused(event["code"], event["message"], event["status"], event["retry_after_s"])
-            )
+            ask.answer.set_exception(Refused(event["code"], event["message"], event["status"], event["retry_after_s"]))
         elif ask.on_event is not None:
             ask.on_event(event)
 

@@ -217,12 +217,8 @@ class LeaseConnection:
                 scheduler.post(Held(ticket, message["model"]))
             case "ask":
                 model = message["model"]
-                self._tickets[id_] = ticket = scheduler.ticket(
-                    lambda event: self._out.put_nowait(event | {"id": id_})
-                )
-                scheduler.post(
-                    Asked(ticket, model, message.get("max_wait_s"), message.get("may_switch", True))
-                )
+                self._tickets[id_] = ticket = scheduler.ticket(lambda event: self._out.put_nowait(event | {"id": id_}))
+                scheduler.post(Asked(ticket, model, message.get("max_wait_s"), message.get("may_switch", True)))
                 engine = scheduler.machine.engines.get(model)
                 if engine is not None and ticket in engine.waiting:
                     self._out.put_nowait(scheduler.queued(model) | {"id": id_})
@@ -244,6 +240,4 @@ async def _body(request: Request) -> dict[str, Any] | None:
 
 
 def _bad(message: str) -> Response:
-    return JSONResponse(
-        {"error": {"message": message, "type": "invalid_request_error", "code": "bad_request"}}, 400
-    )
+    return JSONResponse({"error": {"message": message, "type": "invalid_request_error", "code": "bad_request"}}, 400)

@@ -25,9 +25,7 @@ def check(machine: Machine, now: float) -> None:
         _require(len(occupants) <= 1, f"{len(occupants)} engines hold {device}: {occupants}")
         occupant = occupants[0] if occupants else None
         if occupant is None:
-            _require(
-                not any(e.wanted for e in mine) or machine.closing, f"{device} is empty though somebody waits"
-            )
+            _require(not any(e.wanted for e in mine) or machine.closing, f"{device} is empty though somebody waits")
             _require(track.drain_deadline == inf, f"{device} is empty but drains")
         elif occupant.state is State.STARTING:
             _require(occupant.wanted, f"nobody wants {occupant}")
@@ -35,9 +33,7 @@ def check(machine: Machine, now: float) -> None:
             settling = now < track.settle_until
             _require(not occupant.waiting, f"{occupant} is ready and lets somebody wait")
             others = any(e.wanted for e in mine if e is not occupant)
-            _require(
-                settling or bool(occupant.leases) or not others, f"{occupant} idles while another is wanted"
-            )
+            _require(settling or bool(occupant.leases) or not others, f"{occupant} idles while another is wanted")
         elif occupant.state is State.DRAINING:
             _require(bool(occupant.leases), f"{occupant} is dry and still draining")
             _require(track.drain_deadline < inf, f"{occupant} drains without a deadline")
@@ -52,6 +48,4 @@ def check(machine: Machine, now: float) -> None:
             _require(machine._place.get(ticket) is engine, f"ticket {ticket} of {engine} is misplaced")
     held = sum(len(e.waiting) + len(e.leases) + len(e.switches) for e in machine.engines.values())
     _require(held == len(machine._place), f"{len(machine._place)} tickets are placed, {held} are held")
-    _require(
-        machine.waiting == sum(len(e.waiting) for e in machine.engines.values()), "the waiting are miscounted"
-    )
+    _require(machine.waiting == sum(len(e.waiting) for e in machine.engines.values()), "the waiting are miscounted")

@@ -291,9 +291,7 @@ class Machine:
                 self._failed(engine, now, text, retryable)
             case Exited(text=text):
                 self.counters.crashes += 1
-                self._orders.append(
-                    Alarm(f"engine {engine.model} ended by itself while {engine.state}: {text}")
-                )
+                self._orders.append(Alarm(f"engine {engine.model} ended by itself while {engine.state}: {text}"))
                 self._drop_leases(engine)
                 self._stop(engine, now, force=True, reason="its process ended")
             case Stopped():
@@ -440,9 +438,7 @@ class Machine:
         self.counters.refused += 1
         self._orders.append(Refuse(ticket, code, message, retry_after_s))
 
-    def _refuse_waiter(
-        self, engine: Engine, ticket: Ticket, code: Code, message: str, retry: float | None
-    ) -> None:
+    def _refuse_waiter(self, engine: Engine, ticket: Ticket, code: Code, message: str, retry: float | None) -> None:
         engine.dequeue(ticket)
         self.waiting -= 1
         self._place.pop(ticket, None)

@@ -31,19 +31,11 @@ class Collector:
         status = self._status()
         for name, text in COUNTERS.items():
             yield CounterMetricFamily(f"roundhouse_{name}", text, value=status["counters"][name])
-        state = GaugeMetricFamily(
-            "roundhouse_model_state", "1 for the state a model is in.", labels=["model", "state"]
-        )
+        state = GaugeMetricFamily("roundhouse_model_state", "1 for the state a model is in.", labels=["model", "state"])
         leases = GaugeMetricFamily("roundhouse_model_leases", "Requests being answered.", labels=["model"])
-        waiting = GaugeMetricFamily(
-            "roundhouse_model_waiting", "Requests waiting for the model.", labels=["model"]
-        )
-        oldest = GaugeMetricFamily(
-            "roundhouse_model_oldest_wait_seconds", "Longest present wait.", labels=["model"]
-        )
-        start = GaugeMetricFamily(
-            "roundhouse_model_start_seconds", "Measured time to start.", labels=["model"]
-        )
+        waiting = GaugeMetricFamily("roundhouse_model_waiting", "Requests waiting for the model.", labels=["model"])
+        oldest = GaugeMetricFamily("roundhouse_model_oldest_wait_seconds", "Longest present wait.", labels=["model"])
+        start = GaugeMetricFamily("roundhouse_model_start_seconds", "Measured time to start.", labels=["model"])
         for model, figures in status["models"].items():
             state.add_metric([model, figures["state"]], 1)
             leases.add_metric([model], figures["leases"])

@@ -78,7 +78,5 @@ def decide(now: float, demands: Sequence[Demand], *, shut: bool) -> Decision:
     gate = gate_at(demands)
     if now >= gate:
         waited = now - target.oldest
-        return Decision(
-            False, target.model, inf, f"{target.model} has waited {waited:.1f} s: its turn has come"
-        )
+        return Decision(False, target.model, inf, f"{target.model} has waited {waited:.1f} s: its turn has come")
     return Decision(True, target.model, gate, f"gate shuts in {gate - now:.1f} s for {target.model}")

@@ -26,6 +26,7 @@ from roundhouse.residency.facts import (
     Refuse,
     ShutdownCommanded,
     Start,
+    Started,
     Stop,
     Stopped,
     Ticked,
@@ -149,9 +150,7 @@ class Scheduler:
         if model in self._stops:  # an orderly stop is under way and somebody has lost patience
             process = self._processes.get(model)
             if process is not None:
-                self._hurries.add(
-                    task := self._loop.create_task(process.stop(force=True), name=f"kill {model}")
-                )
+                self._hurries.add(task := self._loop.create_task(process.stop(force=True), name=f"kill {model}"))
                 task.add_done_callback(self._hurries.discard)
             return
         self._stops[model] = self._loop.create_task(self._stop(model, force), name=f"stop {model}")
@@ -230,9 +229,9 @@ class Scheduler:
         if self._progress.get(model) == progress:
             return
         self._progress[model] = progress
-        self._announce(
-            {"event": "starting", "model": model, "phase": progress.phase, "percent": progress.percent}
-        )
+        if progress.pid is not None and progress.pid != self.machine.engines[model].pid:
+            self.post(Started(model, progress.pid))
+        self._announce({"event": "starting", "model": model, "phase": progress.phase, "percent": progress.percent})
 
     # --- life ------------------------------------------------------------------------------------
 

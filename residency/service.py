@@ -14,7 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from roundhouse.config import paths
-from roundhouse.config.load import load_settings
+from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import Settings
 from roundhouse.launchers.records import sweep
 from roundhouse.launchers.registry import build_launcher
@@ -24,6 +24,7 @@ from roundhouse.residency.scheduler import Scheduler
 
 log = logging.getLogger("roundhouse.residency")
 
+EXIT_CONFIG = 2
 LINGER_S = 1
 """How long uvicorn waits for open responses when it ends; every lease has been answered by then."""
 
@@ -77,10 +78,12 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
 
 def main(fd: int) -> int:
     """Run the service on the listening socket ``fd`` that the supervisor opened."""
-    logging.basicConfig(
-        stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     listener = socket.socket(fileno=fd)
-    settings = load_settings(paths.config_file())
+    try:
+        settings = load_settings(paths.config_file())
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
     with asyncio.Runner() as runner:
         return runner.run(serve(listener, settings))

@@ -14,9 +14,7 @@ def _round(seconds: float | None) -> float | None:
 
 
 def _phase(machine: Machine, track: Track) -> str | None:
-    occupant = next(
-        (e for e in machine.engines.values() if e.device == track.device and e.state.occupies), None
-    )
+    occupant = next((e for e in machine.engines.values() if e.device == track.device and e.state.occupies), None)
     if occupant is None or occupant.state is State.READY:
         return None
     return occupant.state.value

@@ -50,8 +50,7 @@ class IllegalMove(Exception):
     def __init__(self, model: str, source: State, target: State, history: list[str]) -> None:
         self.model, self.source, self.target, self.history = model, source, target, history
         super().__init__(
-            f"engine {model!r} cannot go from {source} to {target}; "
-            f"before that: {'; '.join(history) or 'nothing'}"
+            f"engine {model!r} cannot go from {source} to {target}; before that: {'; '.join(history) or 'nothing'}"
         )
 
 

@@ -1,0 +1,166 @@
+"""One engine as one process group: spawned, watched, stopped, and nothing of it left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from roundhouse.launchers import log as logs
+from roundhouse.launchers.base import EngineExit
+from roundhouse.launchers.records import Record, kill_session, session
+
+SECOND_TERM_S = 5.0
+"""vLLM can swallow a SIGTERM while it starts or hang on open connections; a second one ends it in some seconds."""
+
+STRAGGLERS_S = 1.0
+"""vLLM's EngineCore outlives its API server by about 0.1 s; past this it is not going to end by itself."""
+
+POLL_S = 0.005
+LOG_CHECK_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """Everything needed to run one engine. ``identity`` tells whether a running one is of this configuration."""
+
+    model: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    port: int
+    health_path: str
+    identity: str
+    log: Path
+    records: Path
+    start_timeout_s: float
+    stop_grace_s: float
+
+
+class Child:
+    """A process group of ours: just spawned, or adopted by its record."""
+
+    def __init__(self, spec: Spec, record: Record, popen: subprocess.Popen[bytes] | None) -> None:
+        self._spec = spec
+        self._record = record
+        self._popen = popen
+        self._gone = asyncio.Event()
+        self._stopping = asyncio.Lock()
+        self._fd: int | None = None
+        try:
+            self._fd = os.pidfd_open(record.pid)
+        except ProcessLookupError:
+            self._gone.set()
+        else:
+            asyncio.get_running_loop().add_reader(self._fd, self._main_is_gone)
+
+    @classmethod
+    def spawn(cls, spec: Spec) -> Child:
+        """Start the engine in a session of its own and record it. Raises OSError if it cannot be executed."""
+        logs.rotate(spec.log)
+        out = logs.open_for_writing(spec.log)
+        try:
+            popen = subprocess.Popen(
+                list(spec.argv),
+                env=dict(spec.env),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        finally:
+            os.close(out)
+        created = psutil.Process(popen.pid).create_time()
+        record = Record(spec.model, popen.pid, created, spec.identity, spec.port)
+        record.write(spec.records)
+        return cls(spec, record, popen)
+
+    @property
+    def pid(self) -> int:
+        """The main process: for vLLM its API server."""
+        return self._record.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the main process runs."""
+        return not self._gone.is_set()
+
+    def _main_is_gone(self) -> None:
+        if self._fd is not None:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = None
+        if self._popen is not None:
+            self._popen.poll()
+        self._gone.set()
+
+    async def exited(self) -> EngineExit:
+        """Return when the main process is gone; meanwhile keep its log short."""
+        while self.alive:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), LOG_CHECK_S)
+            logs.truncate_if_long(self._spec.log)
+        code = self._popen.poll() if self._popen is not None else None
+        return EngineExit(code, self.describe(code))
+
+    def describe(self, code: int | None) -> str:
+        """How it ended, in words, with its last log line."""
+        if code is None:
+            how = "ended"
+        elif code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+        else:
+            how = f"exited (code {code})"
+        words = logs.last_words(self._spec.log)
+        return f"engine {how}" + (f'; last log line: "{words}"' if words else "")
+
+    async def stop(self, force: bool = False) -> None:
+        """End the group; on return nothing of it is left.
+
+        Without ``force``: SIGTERM to the main process alone (the group's other processes are ended by it),
+        its grace, SIGTERM again, then SIGKILL to whatever is left. A call with ``force`` hurries one without.
+
+        Raises:
+            RuntimeError: something did not go even after SIGKILL.
+        """
+        if force:
+            await self._kill()
+        async with self._stopping:
+            if not force and not await self._end_by_term():
+                await self._kill()
+            await self._kill_stragglers(0.0 if force else STRAGGLERS_S)
+            self._record.remove(self._spec.records)
+
+    async def _end_by_term(self) -> bool:
+        """Whether the main process ended by itself after one or two SIGTERMs."""
+        for patience in (self._spec.stop_grace_s, SECOND_TERM_S):
+            if not self.alive:
+                return True
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), patience)
+        return not self.alive
+
+    async def _kill(self) -> None:
+        if self.alive:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            await self._gone.wait()
+
+    async def _kill_stragglers(self, patience_s: float) -> None:
+        """Wait for the rest of the session, then kill it."""
+        deadline = time.monotonic() + patience_s
+        while session(self.pid, self._record.created):
+            if time.monotonic() >= deadline:
+                if not await asyncio.to_thread(kill_session, self.pid, self._record.created):
+                    raise RuntimeError(f"processes of {self._spec.model} survive SIGKILL (session {self.pid})")
+                return
+            await asyncio.sleep(POLL_S)  # the kernel has no event for "the last process of a session"

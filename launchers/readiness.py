@@ -1,0 +1,139 @@
+"""From spawned to ready: watch the process, its log and its health, and say what it is doing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+
+import httpx
+import psutil
+
+from roundhouse.launchers import log as logs
+from roundhouse.launchers.base import LaunchError, Progress
+from roundhouse.launchers.phases import phase_of
+from roundhouse.launchers.process import Child, Spec
+from roundhouse.launchers.records import kill_session, read_record
+
+POLL_S = 0.01
+"""How often the port is tried: a refused connection costs 0.1 ms, and half of it is lost at every start."""
+
+LOG_POLL_S = 0.1
+"""How often the log is read: progress is for people."""
+
+HEALTH_TIMEOUT_S = 2.0
+"""An engine that accepts a connection but does not answer is still starting."""
+
+
+async def launch(spec: Spec, report: Callable[[Progress], None]) -> Child:
+    """Start an engine and return it once it answers.
+
+    Raises:
+        LaunchError: it could not be started; nothing of it is left. The same holds on cancellation.
+    """
+    left = read_record(spec.records, spec.model)
+    if left is not None and left.members():
+        await asyncio.to_thread(kill_session, left.pid, left.created)
+    _require_free_port(spec)
+    try:
+        child = Child.spawn(spec)
+    except OSError as error:
+        text = f"model {spec.model!r}: cannot run {spec.argv[0]!r}: {error.strerror}"
+        raise LaunchError(spec.model, text) from error
+    watch = _Watch(spec, child, report)
+    try:
+        await watch.until_ready()
+    except BaseException:
+        await asyncio.shield(child.stop(force=True))
+        raise
+    return child
+
+
+def _require_free_port(spec: Spec) -> None:
+    """Raise LaunchError if somebody else listens on the engine's port: its health would pass for ours."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", spec.port))
+        except OSError as error:
+            owner = _owner(spec.port)
+            text = f"model {spec.model!r}: port {spec.port} is in use{owner}; end that, or change launcher.port"
+            raise LaunchError(spec.model, text) from error
+
+
+def _owner(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        pass
+    return ""
+
+
+async def healthy(port: int, path: str, client: httpx.AsyncClient) -> bool:
+    """Whether the engine on ``port`` answers 200 at ``path``."""
+    try:
+        response = await client.get(f"http://127.0.0.1:{port}{path}", timeout=HEALTH_TIMEOUT_S)
+    except httpx.HTTPError:
+        return False
+    return response.status_code == 200
+
+
+def health_client() -> httpx.AsyncClient:
+    """A client for health checks: loopback, plain HTTP, no proxies of the environment."""
+    return httpx.AsyncClient(verify=False, trust_env=False)
+
+
+async def _accepts(port: int) -> bool:
+    """Whether anybody listens on the port."""
+    with socket.socket() as probe:
+        probe.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(probe, ("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+class _Watch:
+    """One start: how far it is, and how it may fail."""
+
+    def __init__(self, spec: Spec, child: Child, report: Callable[[Progress], None]) -> None:
+        self._spec, self._child, self._report = spec, child, report
+        self._began = time.monotonic()
+        self._log = logs.Follower(spec.log)
+        self._progress = Progress("starting", pid=child.pid)
+
+    async def until_ready(self) -> None:
+        """Return when the engine answers and is alive. Raises LaunchError otherwise."""
+        self._report(self._progress)
+        next_log = 0.0
+        async with health_client() as client:
+            while self._child.alive:
+                now = time.monotonic()
+                if now - self._began > self._spec.start_timeout_s:
+                    raise self._failure(f"did not answer within {self._spec.start_timeout_s:.0f} s", retryable=False)
+                if now >= next_log:
+                    self._read_log()
+                    next_log = now + LOG_POLL_S
+                port = self._spec.port
+                if await _accepts(port) and await healthy(port, self._spec.health_path, client) and self._child.alive:
+                    return
+                await asyncio.sleep(POLL_S)  # the engine has no other way to say that it answers
+        exit_ = await self._child.exited()
+        raise self._failure(exit_.text.removeprefix("engine "), retryable=exit_.code is not None and exit_.code < 0)
+
+    def _read_log(self) -> None:
+        for line in self._log.lines():
+            progress = phase_of(line)
+            if progress is not None:
+                self._progress = Progress(progress.phase, progress.percent, self._child.pid)
+                self._report(self._progress)
+
+    def _failure(self, what: str, *, retryable: bool) -> LaunchError:
+        self._read_log()
+        model, took = self._spec.model, time.monotonic() - self._began
+        text = f"model {model!r}: engine {what}, after {took:.1f} s while {self._progress.phase}; see 'roundhouse logs {model}'"
+        return LaunchError(model, text, retryable=retryable)
