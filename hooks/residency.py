@@ -1,0 +1,218 @@
+"""The gate in front of every engine: the only file that knows LiteLLM's callbacks (1.106.2).
+
+``async_pre_call_deployment_hook`` waits for the model: it runs after rate limits, for every attempt, and
+is cancelled when the client leaves. It runs before the response cache is asked, hence the peek. A lease
+is given back by whichever comes first of: the success or failure hook of the attempt, the end of its
+task, the end of the stream, the garbage collection of a stream that nobody read, and last, counted
+because it should never happen, the gateway's lease scope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import weakref
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import litellm
+from fastapi import HTTPException
+from litellm.caching.caching_handler import LLMCachingHandler
+from litellm.integrations.custom_logger import CustomLogger
+
+from roundhouse.config import paths
+from roundhouse.config.load import load_settings
+from roundhouse.residency import scope
+from roundhouse.residency.client import Lease, LeaseClient, Refused
+
+HEALTH_TAG = "litellm-internal-health-check"
+"""litellm.constants.LITTELM_INTERNAL_HEALTH_SERVICE_ACCOUNT_NAME: marks LiteLLM's own health checks."""
+
+PEEK_S = 0.5
+"""How long the cache may take to answer the peek; its own socket timeout is shorter."""
+
+ERROR_TYPE = "residency_error"
+
+
+class ResidencyHook(CustomLogger):
+    """Takes a lease before an engine is called and gives it back however the call ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._client: LeaseClient | None = None
+        self._managed: dict[tuple[str | None, int | None], str] = {}
+        self._held: dict[str, dict[asyncio.Task[Any], Lease]] = {}
+
+    # --- LiteLLM's callbacks -------------------------------------------------------------------
+
+    async def async_pre_call_hook(
+        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any
+    ) -> None:
+        """Refuse what cannot be gated. Never waits: this runs before rate limits and is not cancelled."""
+        model = data.get("model")
+        if isinstance(model, str) and "," in model:
+            message = f"one model a request, not a list of them: {model!r}"
+            raise HTTPException(400, detail={"error": message})
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
+        """Wait until the deployment's engine is resident, unless the cache is going to answer."""
+        model = self._model_of(kwargs)
+        if model is None:
+            return
+        call, task = str(kwargs.get("litellm_call_id")), asyncio.current_task()
+        assert task is not None
+        if self._has(call, task, model):
+            return  # a call inside a call: /v1/messages runs as a chat completion
+        kind = getattr(call_type, "value", call_type)
+        if await _cache_would_answer(kwargs, kind):
+            return
+        lease = await self._acquire(model, kwargs)
+        self._held.setdefault(call, {})[task] = lease
+        task.add_done_callback(lambda done: self._task_ended(call, done))
+
+    async def async_post_call_success_deployment_hook(
+        self, request_data: dict[str, Any], response: Any, call_type: Any
+    ) -> None:
+        """A call without a stream is over."""
+        if not (_is_stream(response) or request_data.get("stream") is True):
+            self._give_back(request_data, "success")
+
+    async def async_post_call_failure_deployment_hook(
+        self, request_data: Mapping[str, Any], exception: Exception, call_type: Any, fallback_depth: Any = None
+    ) -> None:
+        """An attempt failed."""
+        self._give_back(request_data, f"failure: {type(exception).__name__}")
+
+    async def async_post_call_streaming_iterator_hook(
+        self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        """Pass a stream through; however it ends, its lease is given back."""
+        why = "stream ended"
+        try:
+            async for item in response:
+                yield item
+        except BaseException as error:
+            why = f"stream: {type(error).__name__}"
+            raise
+        finally:
+            for task in list(self._held.get(call := str(request_data.get("litellm_call_id")), {})):
+                self._release(call, task, why)
+
+    # --- leases ----------------------------------------------------------------------------------
+
+    def _model_of(self, kwargs: dict[str, Any]) -> str | None:
+        """Our name of the engine that the deployment is, or ``None``: then it is not ours to gate."""
+        if self._client is None:
+            settings = load_settings(paths.config_file())
+            self._managed = {_address(entry.api_base): name for name, entry in settings.models.items()}
+            self._client = LeaseClient(paths.control_socket())
+        return self._managed.get(_address(kwargs.get("api_base") or ""))
+
+    def _has(self, call: str, task: asyncio.Task[Any], model: str) -> bool:
+        """Whether this attempt has its lease already; leases of attempts that it replaces are given back."""
+        for other, lease in list(self._held.get(call, {}).items()):
+            if other is task and lease.model == model:
+                return True
+            if other is task or other.done():
+                self._release(call, other, "superseded")  # a fallback: never hold one model and wait for another
+        return False
+
+    async def _acquire(self, model: str, kwargs: dict[str, Any]) -> Lease:
+        """The lease, entered into the exchange's scope. Raises HTTPException where residency refuses."""
+        assert self._client is not None
+        exchange = scope.current.get()
+        try:
+            lease = await self._client.acquire(model, caller=_caller(kwargs), may_switch=not _is_health_check(kwargs))
+        except Refused as refused:
+            if exchange is not None:
+                exchange.refused = refused
+            headers = {"Retry-After": f"{refused.retry_after_s:.0f}"} if refused.retry_after_s is not None else None
+            error = {"message": refused.message, "type": ERROR_TYPE, "param": None, "code": refused.code}
+            raise HTTPException(refused.status, detail={"error": error}, headers=headers) from refused
+        if exchange is not None:
+            exchange.leases.append(lease)
+        return lease
+
+    def _give_back(self, data: Mapping[str, Any], why: str) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._release(str(data.get("litellm_call_id")), task, why)
+
+    def _release(self, call: str, task: asyncio.Task[Any], why: str) -> None:
+        tasks = self._held.get(call, {})
+        lease = tasks.pop(task, None)
+        if lease is not None:
+            lease.release(why)
+        if not tasks:
+            self._held.pop(call, None)
+
+    def _task_ended(self, call: str, task: asyncio.Task[Any]) -> None:
+        """The attempt's task is done: its lease too, unless its result is a stream that is yet to be read."""
+        if not task.cancelled() and task.exception() is None and _is_stream(result := task.result()):
+            lease = self._held.get(call, {}).get(task)
+            if lease is not None:
+                with suppress(TypeError):  # not weakly referable: the exchange's scope is the backstop
+                    weakref.finalize(result, lease.release, "stream never read")
+            return
+        self._release(call, task, "cancelled" if task.cancelled() else "task ended")
+
+
+def _address(url: str) -> tuple[str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.hostname, parts.port
+
+
+def _is_stream(result: Any) -> bool:
+    return hasattr(result, "__anext__") or hasattr(result, "__aiter__")
+
+
+def _metadata(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {**(kwargs.get("metadata") or {}), **(kwargs.get("litellm_metadata") or {})}
+
+
+def _is_health_check(kwargs: dict[str, Any]) -> bool:
+    return HEALTH_TAG in (_metadata(kwargs).get("tags") or ())
+
+
+def _caller(kwargs: dict[str, Any]) -> str:
+    """Who asks: the key's hash and the client's session, never the key."""
+    metadata = _metadata(kwargs)
+    session = kwargs.get("litellm_session_id") or metadata.get("session_id") or ""
+    return f"{metadata.get('user_api_key_hash') or ''}/{session}".strip("/")
+
+
+def _named(name: str) -> Any:
+    """LiteLLM's cache handler reads the call's kind from a function's name."""
+
+    def function(*args: Any, **kwargs: Any) -> None: ...
+
+    function.__name__ = name
+    return function
+
+
+async def _cache_would_answer(kwargs: dict[str, Any], kind: str) -> bool:
+    """Whether the lookup that LiteLLM makes next will hit.
+
+    It is the very same lookup; a hit stays in the worker's memory, so that the second one is local. When
+    anything goes wrong it is a miss: a needless switch beats a failed request.
+    """
+    cache = litellm.cache
+    if cache is None or kind not in (cache.supported_call_types or ()):
+        return False
+    if kwargs.get("caching") is False or (kwargs.get("cache") or {}).get("no-cache") is True:
+        return False
+    try:
+        handler = LLMCachingHandler(
+            original_function=_named(kind), request_kwargs=kwargs, start_time=datetime.datetime.now()
+        )
+        async with asyncio.timeout(PEEK_S):
+            found = await handler._retrieve_from_cache(call_type=kind, kwargs=dict(kwargs), args=())
+    except Exception:
+        return False
+    return all(item is not None for item in found) if isinstance(found, list) else found is not None
+
+
+hook = ResidencyHook()
+"""What ``litellm_settings.callbacks`` names. Does nothing until it is called."""

@@ -1,0 +1,96 @@
+"""``python -m roundhouse.proxy``: LiteLLM behind our gateway, with a supervisor that brings workers back.
+
+The supervisor holds the listening socket, so that clients wait out a crashed worker instead of being
+refused. It never imports LiteLLM.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from roundhouse.config import paths
+from roundhouse.config.load import ConfigError, load_settings
+from roundhouse.deploy.redis import redis_url
+
+EXIT_FAILED, EXIT_CONFIG = 1, 2
+LINGER_S = 3
+"""How long running answers may hold up the end: honcho kills after 5 s."""
+
+WORKER_HEALTHY_S = 60
+"""How long a worker may be deaf before it is replaced: a long prompt's tokenisation blocks it for seconds."""
+
+BACKLOG = 2048
+
+
+def prepare_environment(config: str) -> None:
+    """Set what LiteLLM reads from the environment; what the user has set wins."""
+    defaults = {
+        "LITELLM_MODE": "PRODUCTION",  # do not read a .env of its own
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no look-up on the network at start
+        "LITELLM_TELEMETRY": "False",
+        "PYTHON_GC_THRESHOLD": "50000,50,50",  # 5 % of the processor time of a request
+        "NO_DOCS": "True",
+        "NO_REDOC": "True",
+        "NO_OPENAPI": "True",
+        "DISABLE_ADMIN_UI": "True",
+        "LITELLM_CORS_ORIGINS": "",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("REDIS_URL", redis_url())
+    os.environ["CONFIG_FILE_PATH"] = config
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The gateway's listening socket. Exits with one line if the port is taken."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        text = f"proxy: cannot listen on {host}:{port} ({error.strerror}); end what uses it, or set ROUNDHOUSE_PORT"
+        print(text, file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+    listener.listen(BACKLOG)
+    listener.set_inheritable(True)
+    return listener
+
+
+def main() -> int:
+    """Check the settings, open the port, keep the workers alive until SIGTERM; the exit code."""
+    paths.load_env_file()
+    try:
+        settings = load_settings(paths.config_file())
+        port = paths.port()
+    except (ConfigError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
+    if not os.environ.get("LITELLM_MASTER_KEY"):
+        print("proxy: LITELLM_MASTER_KEY is not set; './roundhouse up' makes one in .env", file=sys.stderr)
+        return EXIT_CONFIG
+    prepare_environment(str(settings.path))
+    listener = listen(os.environ.get("ROUNDHOUSE_HOST", "127.0.0.1"), port)
+    config = uvicorn.Config(
+        "roundhouse.proxy.app:build",
+        factory=True,
+        workers=int(os.environ.get("ROUNDHOUSE_WORKERS", "1")),
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=LINGER_S,
+        timeout_worker_healthcheck=WORKER_HEALTHY_S,
+    )
+    Multiprocess(config, sockets=[listener]).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

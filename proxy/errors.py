@@ -1,0 +1,50 @@
+"""Errors as OpenAI clients know them: what LiteLLM gets wrong is put right here. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from roundhouse.residency.client import Refused
+
+NO_DATABASE = b"No connected db"
+"""How LiteLLM without a database answers a key that is not the master key: with status 400."""
+
+
+def body(message: str, kind: str, code: str | None) -> bytes:
+    """An error body in OpenAI's shape."""
+    error: dict[str, Any] = {"message": message, "type": kind, "param": None, "code": code}
+    return json.dumps({"error": error}).encode()
+
+
+def refusal(refused: Refused) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of a refusal by residency."""
+    headers = {}
+    if refused.retry_after_s is not None:
+        headers["retry-after"] = f"{max(1.0, refused.retry_after_s):.0f}"
+    return refused.status, headers, body(refused.message, "residency_error", refused.code)
+
+
+def repair(status: int, content: bytes, refused: Refused | None) -> tuple[int, dict[str, str], bytes] | None:
+    """What to send instead of LiteLLM's error response, or ``None`` to leave it."""
+    if refused is not None:
+        return refusal(refused)
+    if NO_DATABASE in content:
+        return 401, {}, body("Incorrect API key provided.", "authentication_error", "invalid_api_key")
+    try:
+        document = json.loads(content)
+    except ValueError:
+        return status, {}, body(content.decode("utf-8", "replace") or f"status {status}", _kind(status), None)
+    error = document.get("error") if isinstance(document, dict) else None
+    if isinstance(error, dict) and isinstance(error.get("message"), str):
+        return None
+    if isinstance(document, dict) and isinstance(document.get("detail"), dict):
+        error = document["detail"].get("error", error)
+    text = error if isinstance(error, str) else json.dumps(error if error is not None else document)
+    return status, {}, body(text, _kind(status), None)
+
+
+def _kind(status: int) -> str:
+    return {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(
+        status, "invalid_request_error" if status < 500 else "api_error"
+    )

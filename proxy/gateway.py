@@ -1,0 +1,128 @@
+"""The ASGI wrapper round LiteLLM's app: the lease scope of each exchange, limits, and honest errors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from roundhouse.proxy import errors
+from roundhouse.residency import scope as lease_scope
+from roundhouse.residency.scope import LeaseScope
+
+log = logging.getLogger("roundhouse.proxy")
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_BODY_BYTES = 64 * 2**20
+"""Some pictures as data URIs fit; what is larger would only fill the worker's memory."""
+
+CLOSED = ("/vllm/", "/openai_passthrough/", "/ui", "/sso/")
+"""LiteLLM's routes that would reach an engine past the gate, or a UI that has no database here."""
+
+
+class TooLarge(Exception):
+    """The request's body is longer than MAX_BODY_BYTES."""
+
+
+class Gateway:
+    """Wraps LiteLLM's ASGI app. ``backstop`` counts leases that no hook gave back; it should stay 0."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.backstop = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's message exchange."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        if any(path == closed.rstrip("/") or path.startswith(closed) for closed in CLOSED):
+            await _answer(send, 404, {}, errors.body(f"no route {path}", "invalid_request_error", "not_found"))
+            return
+        exchange = LeaseScope()
+        token = lease_scope.current.set(exchange)
+        body = _Body(scope, receive)
+        response = _Response(send, exchange)
+        try:
+            if body.declared > MAX_BODY_BYTES:
+                raise TooLarge
+            await self._app(scope, body.receive, response.send)
+        except TooLarge:
+            if not response.started:
+                text = f"the request is longer than {MAX_BODY_BYTES // 2**20} MiB"
+                await _answer(send, 413, {}, errors.body(text, "invalid_request_error", "request_too_large"))
+        finally:
+            lease_scope.current.reset(token)
+            left = exchange.close()
+            if left:
+                self.backstop += left
+                log.warning("event=backstop path=%s leases=%d", path, left)
+
+
+class _Body:
+    """The request's body, counted."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        self._seen = 0
+        lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+        self.declared = int(lengths[0]) if lengths and lengths[0].isdigit() else 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self._seen > MAX_BODY_BYTES:
+            raise TooLarge
+        return message
+
+
+class _Response:
+    """The response: passed through, unless it is an error, which is gathered and put right."""
+
+    def __init__(self, send: Send, exchange: LeaseScope) -> None:
+        self._send = send
+        self._exchange = exchange
+        self._error: Message | None = None
+        self._content = bytearray()
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            self._error = message
+            self.started = True
+            return
+        if self._error is None:
+            self.started = True
+            await self._send(message)
+            return
+        self._content += message.get("body", b"")
+        if not message.get("more_body", False):
+            await self._send_error(self._error, bytes(self._content))
+
+    async def _send_error(self, start: Message, content: bytes) -> None:
+        better = errors.repair(start["status"], content, self._exchange.refused)
+        if better is None:
+            await self._send(start)
+            await self._send({"type": "http.response.body", "body": content})
+            return
+        status, headers, content = better
+        await _answer(self._send, status, headers, content, start["headers"])
+
+
+async def _answer(
+    send: Send, status: int, headers: dict[str, str], content: bytes, others: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    """Send a whole JSON response; of ``others``' headers those about the body are left out."""
+    ours = {"content-type": "application/json", "content-length": str(len(content)), **headers}
+    kept = [
+        (k, v) for k, v in others or () if k.lower().decode() not in {*ours, "content-encoding", "transfer-encoding"}
+    ]
+    encoded = [(k.encode(), v.encode()) for k, v in ours.items()]
+    await send({"type": "http.response.start", "status": status, "headers": kept + encoded})
+    await send({"type": "http.response.body", "body": content})

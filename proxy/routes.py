@@ -1,0 +1,118 @@
+"""``/residency/*``: what residency knows and can be told, behind LiteLLM's own key check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+from fastapi import APIRouter, Body, Depends, HTTPException, Response
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
+from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
+
+from roundhouse.config import paths
+from roundhouse.proxy import errors
+from roundhouse.residency import client
+from roundhouse.residency.client import Refused
+
+PAGE = Path(__file__).with_name("page.html")
+TIMEOUT_S = 5.0
+"""For what only looks; residency answers from memory."""
+
+Key = Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]
+
+
+def admin(key: Key) -> UserAPIKeyAuth:
+    """Let only an admin's key through. Raises HTTPException with status 403."""
+    if key.user_role != LitellmUserRoles.PROXY_ADMIN:
+        raise HTTPException(403, detail={"error": "this needs an admin's key"})
+    return key
+
+
+Admin = Annotated[UserAPIKeyAuth, Depends(admin)]
+
+
+def router(backstop: Callable[[], int]) -> APIRouter:
+    """The routes; ``backstop`` gives the number of leases that only the gateway's scope gave back."""
+    routes = APIRouter(prefix="/residency")
+
+    @routes.get("/status")
+    async def status(key: Key) -> Response:
+        """Devices, models, counters."""
+        return await _look("/status")
+
+    @routes.get("/metrics")
+    async def metrics(key: Key) -> Response:
+        """Prometheus text."""
+        response = await _look("/metrics")
+        text = (
+            "# HELP roundhouse_backstop_releases_total Leases that only the end of the exchange gave back.\n"
+            "# TYPE roundhouse_backstop_releases_total counter\n"
+            f"roundhouse_backstop_releases_total {float(backstop())}\n"
+        )
+        if response.status_code == 200:
+            return Response(bytes(response.body) + text.encode(), media_type=response.media_type)
+        return response
+
+    @routes.get("/")
+    async def page() -> Response:
+        """The page; it asks for a key and says nothing without one."""
+        return HTMLResponse(PAGE.read_text(encoding="utf-8"))
+
+    @routes.get("/events")
+    async def events(key: Admin) -> Response:
+        """Every event as SSE."""
+        return StreamingResponse(_events(), media_type="text/event-stream")
+
+    @routes.post("/switch")
+    async def switch(key: Admin, body: Annotated[dict[str, Any], Body()]) -> Response:
+        """Bring a model onto its device; answers when it is there."""
+        return await _command("/switch", {"model": body.get("model")})
+
+    @routes.post("/unload")
+    async def unload(key: Admin, body: Annotated[dict[str, Any], Body()]) -> Response:
+        """Take a model, or with null everything, off; answers when it is gone."""
+        return await _command("/unload", {"model": body.get("model"), "force": bool(body.get("force"))})
+
+    return routes
+
+
+def _absent(error: Exception) -> Response:
+    refused = Refused("shutting_down", f"residency does not answer ({error}); see 'roundhouse status'", 503, 5.0)
+    code, headers, content = errors.refusal(refused)
+    return Response(content, code, headers, media_type="application/json")
+
+
+async def _look(path: str) -> Response:
+    try:
+        async with client.http(paths.control_socket(), TIMEOUT_S) as api:
+            answer = await api.get(path)
+    except httpx.HTTPError as error:
+        return _absent(error)
+    return Response(answer.content, answer.status_code, media_type=answer.headers["content-type"])
+
+
+async def _events() -> AsyncIterator[bytes]:
+    async with client.http(paths.control_socket()) as api, api.stream("GET", "/events") as answer:
+        async for chunk in answer.aiter_raw():
+            yield chunk
+
+
+async def _command(path: str, body: dict[str, Any]) -> Response:
+    """Run a command to its end: 200 with the status, or residency's refusal."""
+    try:
+        async with client.http(paths.control_socket()) as api:
+            answer = await api.post(path, json=body)
+            if answer.status_code != 200:
+                return Response(answer.content, answer.status_code, media_type="application/json")
+            last = json.loads(answer.text.splitlines()[-1])
+            if last["event"] != "refused":
+                return JSONResponse((await api.get("/status")).json())
+    except httpx.HTTPError as error:
+        return _absent(error)
+    refused = Refused(last["code"], last["message"], last["status"], last["retry_after_s"])
+    code, headers, content = errors.refusal(refused)
+    return Response(content, code, headers, media_type="application/json")
