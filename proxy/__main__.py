@@ -15,6 +15,7 @@ from uvicorn.supervisors import Multiprocess
 
 from roundhouse.config import paths
 from roundhouse.config.load import ConfigError, load_settings
+from roundhouse.deploy import pids
 from roundhouse.deploy.redis import redis_url
 
 EXIT_FAILED, EXIT_CONFIG = 1, 2
@@ -75,6 +76,7 @@ def main() -> int:
         print("proxy: LITELLM_MASTER_KEY is not set; './roundhouse up' makes one in .env", file=sys.stderr)
         return EXIT_CONFIG
     prepare_environment(str(settings.path))
+    pids.record("proxy")
     listener = listen(os.environ.get("ROUNDHOUSE_HOST", "127.0.0.1"), port)
     config = uvicorn.Config(
         "roundhouse.proxy.app:build",

@@ -102,7 +102,9 @@ def main() -> int:
 
         return service.main(int(sys.argv[sys.argv.index("--fd") + 1]))
     from roundhouse.config import paths
+    from roundhouse.deploy import pids
 
+    pids.record("residency")
     paths.load_env_file()
     return supervise(listen(paths.control_socket()))
 

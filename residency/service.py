@@ -79,6 +79,8 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
 def main(fd: int) -> int:
     """Run the service on the listening socket ``fd`` that the supervisor opened."""
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for noisy in ("httpx", "uvicorn"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     listener = socket.socket(fileno=fd)
     try:
         settings = load_settings(paths.config_file())

@@ -1,0 +1,58 @@
+"""``roundhouse down``: drain, stop everything, leave nothing behind."""
+
+from __future__ import annotations
+
+import click
+
+from roundhouse.cli import control
+from roundhouse.cli.errors import CliError, NotRunning
+from roundhouse.config import paths
+from roundhouse.deploy import pids
+from roundhouse.launchers.records import read_records, sweep
+
+
+def bring_down(force: bool) -> None:
+    """Stop residency in order, then every process of this home, whatever state it is in.
+
+    Raises:
+        NotRunning: there was nothing to stop.
+        CliError: something could not be ended.
+    """
+    running = pids.ours()
+    engines = [record for record in read_records(paths.engine_records()) if record.members()]
+    if not running and not engines:
+        _tidy()
+        raise NotRunning
+    try:
+        control.command("/shutdown", {"force": force}, _show)
+    except (NotRunning, CliError):
+        click.echo("residency does not answer; ending its processes", err=True)
+    except KeyboardInterrupt:
+        click.echo("at once, then: running answers are cut", err=True)
+    pids.end_all()
+    sweep(paths.engine_records())
+    left = [f"{p.pid} {p.name()}" for p in pids.ours()]
+    left += [str(record.pid) for record in read_records(paths.engine_records()) if record.members()]
+    _tidy()
+    if left:
+        raise CliError(f"still there after SIGKILL: {', '.join(left)}")
+
+
+def _show(event: dict[str, object]) -> None:
+    text = control.words(event)
+    if text:
+        click.echo(text, err=True)
+
+
+def _tidy() -> None:
+    """Remove sockets and records of what does not run any more."""
+    for path in (paths.control_socket(), paths.run_dir() / "config"):
+        path.unlink(missing_ok=True)
+
+
+@click.command(help="Stop everything; running answers end first. Ctrl-C, or --force, cuts them.")
+@click.option("--force", is_flag=True, help="At once: running answers are cut.")
+def command(force: bool) -> None:
+    """Bring the stack down."""
+    bring_down(force)
+    click.echo("down")

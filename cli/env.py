@@ -1,0 +1,27 @@
+"""``roundhouse env``: the lines that point an OpenAI client here."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+import click
+
+from roundhouse.cli.errors import CliError
+from roundhouse.config import paths
+
+
+def base_url() -> str:
+    """The address that OpenAI clients are given."""
+    return f"http://127.0.0.1:{paths.port()}/v1"
+
+
+@click.command(help='Print what to export, for: eval "$(./roundhouse env)"')
+def command() -> None:
+    """Print two export lines."""
+    paths.load_env_file()
+    key = os.environ.get("LITELLM_MASTER_KEY")
+    if not key:
+        raise CliError(f"no key yet: {paths.env_file()} has no LITELLM_MASTER_KEY; 'roundhouse up' makes one")
+    click.echo(f"export OPENAI_BASE_URL={shlex.quote(base_url())}")
+    click.echo(f"export OPENAI_API_KEY={shlex.quote(key)}")

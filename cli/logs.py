@@ -1,0 +1,28 @@
+"""``roundhouse logs [NAME]``: the log of a service or an engine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+
+from roundhouse.cli.errors import USAGE, CliError
+from roundhouse.config import paths
+
+LINES = 100
+
+
+@click.command(help="Show the end of a log: 'stack' (all services, the default), or a model's engine.")
+@click.argument("name", default="stack")
+@click.option("-f", "--follow", is_flag=True, help="Go on as it grows.")
+def command(name: str, follow: bool) -> None:
+    """Print the last lines of a log."""
+    folder = paths.log_dir()
+    known = sorted(path.stem for path in folder.glob("*.log"))
+    stem = next((s for s in (name, f"engine-{name.replace('/', '_')}") if s in known), None)
+    if stem is None:
+        names = ", ".join(s.removeprefix("engine-") for s in known) or "none yet"
+        raise CliError(f"no log {name!r}; there are: {names}", USAGE)
+    tail = ["tail", "-n", str(LINES), *(["-F"] if follow else []), str(folder / f"{stem}.log")]
+    sys.exit(subprocess.call(tail))

@@ -1,0 +1,74 @@
+"""``roundhouse COMMAND``: the group of commands, each in a module of its own, imported when used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from roundhouse import __version__
+from roundhouse.cli.errors import CliError
+
+COMMANDS = {
+    "up": "Start everything and say where it is.",
+    "down": "Drain, stop everything, leave nothing behind.",
+    "env": "Print the lines that point an OpenAI client here.",
+    "status": "Show what is on the device and who waits.",
+    "switch": "Bring a model onto its device.",
+    "unload": "Take a model, or all, off its device.",
+    "logs": "Show the log of a service or an engine.",
+    "bench": "Measure Roundhouse against its baselines.",
+    "test": "Run every check of the project.",
+}
+
+
+class Lazy(click.Group):
+    """Finds commands by name; help is shown without importing any of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands, in the order in which they are used."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import ``cli/NAME.py`` and return its ``command``."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"roundhouse.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One line a command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="roundhouse")
+def group() -> None:
+    """One GPU, many models, every OpenAI client.
+
+    Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not running; 4 refused.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command; mistakes of the user end with one line and an exit code, not with a traceback."""
+    try:
+        group.main(args=argv, prog_name="roundhouse", standalone_mode=False)
+    except CliError as error:
+        click.echo(f"roundhouse: {error}", err=True)
+        sys.exit(error.code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Which processes belong to a home: recorded by name, by descent, or by the mark that ``up`` puts on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from roundhouse.config import paths
+from roundhouse.launchers.records import is_process
+
+MARK = "ROUNDHOUSE_STACK"
+"""The environment variable that ``up`` gives to everything it starts: the home."""
+
+TERM_S, KILL_S, POLL_S = 8.0, 5.0, 0.02
+
+
+def record(name: str) -> None:
+    """Record this process as the service ``name``."""
+    me = psutil.Process()
+    path = _file(name)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        json.dump({"pid": me.pid, "created": me.create_time()}, file)
+
+
+def recorded(name: str) -> psutil.Process | None:
+    """The living process of the service ``name``, if there is one."""
+    try:
+        document = json.loads(_file(name).read_text())
+        if is_process(document["pid"], document["created"]):
+            return psutil.Process(document["pid"])
+    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        pass
+    return None
+
+
+def _file(name: str) -> Path:
+    return paths.run_dir() / f"{name}.pid"
+
+
+def ours() -> list[psutil.Process]:
+    """Every living process of this home but this one and its parents (engines excepted: they have records)."""
+    home = str(paths.home())
+    found: dict[int, psutil.Process] = {}
+    for file in paths.run_dir().glob("*.pid"):
+        process = recorded(file.stem)
+        if process is not None:
+            with suppress(psutil.NoSuchProcess):
+                for member in (process, *process.children(recursive=True)):
+                    found[member.pid] = member
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(MARK) == home:
+                found[process.pid] = process
+    me = psutil.Process()
+    spared = {me.pid, *(parent.pid for parent in me.parents())}
+    return [p for p in found.values() if p.pid not in spared and is_alive(p)]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs; a zombie does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def end_all() -> int:
+    """SIGTERM, then SIGKILL, until nothing of this home is left; how many processes had to be killed."""
+    killed = 0
+    for number, patience in ((signal.SIGTERM, TERM_S), (signal.SIGKILL, KILL_S)):
+        for process in (left := ours()):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+                killed += number == signal.SIGKILL
+        deadline = time.monotonic() + patience
+        while left and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+            left = ours()
+    for file in paths.run_dir().glob("*.pid"):
+        file.unlink(missing_ok=True)
+    return killed
