@@ -2,7 +2,7 @@
 
 `python -m roundhouse.deploy.redis` keeps a server running on a unix socket in the home: bounded memory,
 nothing on disk, password in a file that only this user reads. It comes back by itself when it dies. The cache
-is a convenience: whatever happens here, this process stays, because the process manager ends everything with it.
+is a convenience: whatever happens here, this process stays, for the process manager ends everything with it.
 """
 
 import ctypes
@@ -72,9 +72,7 @@ def _keep_running(server: Path) -> int:
     while True:
         began = time.monotonic()
         child = _start(server)
-        _write_private(
-            record, json.dumps({"pid": child.pid, "created": psutil.Process(child.pid).create_time()})
-        )
+        _write_private(record, json.dumps({"pid": child.pid, "created": psutil.Process(child.pid).create_time()}))
         code = _wait(child)
         if code is None:
             _stop(child)
@@ -154,9 +152,7 @@ def _config() -> str:
 def _write_private(path: Path, text: str) -> None:
     fresh = path.with_suffix(path.suffix + ".new")
     fresh.unlink(missing_ok=True)
-    with os.fdopen(
-        os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-    ) as file:
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
     os.replace(fresh, path)
 

@@ -50,9 +50,7 @@ def _install_torch(part: Part, environment: Environment, candidates: list[Python
     wheel.unlink()
 
 
-def _fetch_torch(
-    part: Part, environment: Environment, candidates: list[Python], wheels: Path
-) -> tuple[Path, Python]:
+def _fetch_torch(part: Part, environment: Environment, candidates: list[Python], wheels: Path) -> tuple[Path, Python]:
     """The wheel and the Python it is for, from the user's pip configuration or else from PyTorch's index."""
     wheels.mkdir(parents=True, exist_ok=True)
     index = os.environ.get("ROUNDHOUSE_TORCH_INDEX") or TORCH_INDEX
@@ -91,6 +89,4 @@ def check_hash(wheel: Path) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != pinned[wheel.name]:
         wheel.unlink()
-        raise SetupError(
-            f"engine: {wheel.name} is not the one that was pinned; check where pip gets torch from"
-        )
+        raise SetupError(f"engine: {wheel.name} is not the one that was pinned; check where pip gets torch from")

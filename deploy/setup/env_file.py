@@ -29,9 +29,7 @@ def missing(path: Path) -> list[str]:
         name, equals, value = line.strip().removeprefix("export ").partition("=")
         name = name.strip()
         if equals and name in MADE and not value.strip().strip("\"'"):
-            raise SetupError(
-                f"{path}: line {number}: {name} is empty; fill it in, or delete the line to get one"
-            )
+            raise SetupError(f"{path}: line {number}: {name} is empty; fill it in, or delete the line to get one")
         if equals:
             held.add(name)
     return [name for name in MADE if name not in held]

@@ -60,9 +60,7 @@ class Environment:
     def install(self, part: Part, lock: str) -> None:
         """Install exactly what `lock` names, each package checked against its hash."""
         path = REQUIREMENTS / lock
-        total = sum(
-            1 for line in path.read_text(encoding="utf-8").splitlines() if "==" in line[:80].split(" ")[0]
-        )
+        total = sum(1 for line in path.read_text(encoding="utf-8").splitlines() if "==" in line[:80].split(" ")[0])
         quick = ["--no-deps", "--no-compile", "--no-warn-script-location"]
         part.pip(self.python, ["install", *quick, "--require-hashes", "-r", str(path)], total=total)
 
@@ -74,8 +72,7 @@ class Environment:
     def has(self, project: str, version: str) -> bool:
         """Is this version of `project` installed, and wholly?"""
         return any(
-            _whole(info)
-            for info in self.folder.glob(f"lib/python3*/site-packages/{project}-{version}.dist-info")
+            _whole(info) for info in self.folder.glob(f"lib/python3*/site-packages/{project}-{version}.dist-info")
         )
 
     def _interpreter(self) -> Python | None:

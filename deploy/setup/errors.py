@@ -26,9 +26,7 @@ def from_pip(output: list[str], log: Path, part: str) -> SetupError:
     text = "\n".join(output)
     see = f"(all of it: {log})"
     if "No space left on device" in text or "Disk quota exceeded" in text:
-        return SetupError(
-            f"{part}: no space left on the disk; free some, then run the same command again {see}"
-        )
+        return SetupError(f"{part}: no space left on the disk; free some, then run the same command again {see}")
     if "Read-only file system" in text or "Permission denied" in text:
         return SetupError(f"{part}: a folder cannot be written {see}; give yourself the right to write there")
     if "DO NOT MATCH THE HASHES" in text:

@@ -97,9 +97,7 @@ class Part:
         except OSError as error:
             raise from_os_error(error, self.log) from error
         if code != 0 and check:
-            raise from_pip(
-                [line for line in tail if not line.startswith("WARNING: Location")], self.log, self.name
-            )
+            raise from_pip([line for line in tail if not line.startswith("WARNING: Location")], self.log, self.name)
         return code
 
     def pip(self, python: Path, arguments: Sequence[str], *, total: int = 0, check: bool = True) -> int:

@@ -140,9 +140,7 @@ class Setup:
         """Put the checkout on the environment's path, and the command beside its Python."""
         (self.proxy.site / "roundhouse.pth").write_text(f"{self.root / 'src'}\n", encoding="utf-8")
         command = self.proxy.folder / "bin" / "roundhouse"
-        command.write_text(
-            f'#!/bin/sh\nexec "{self.proxy.python}" -m roundhouse.cli.main "$@"\n', encoding="utf-8"
-        )
+        command.write_text(f'#!/bin/sh\nexec "{self.proxy.python}" -m roundhouse.cli.main "$@"\n', encoding="utf-8")
         command.chmod(0o755)
 
     def _installed(self) -> bool:

