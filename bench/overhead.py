@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ import httpx
 
 from roundhouse.bench.stack import Stack, free_port, litellm_config, machine, model, stack
 from roundhouse.config import paths
+from roundhouse.launchers.weights import TINY_SCRIPT, tiny_folder
 
 ENGINE = Path(__file__).with_name("engine.py")
 PAIRS = 150
@@ -142,9 +144,12 @@ def run(report: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     Raises:
         RuntimeError: a service did not come up.
     """
-    weights = paths.home() / "models" / "tiny" / "chat"
+    weights = tiny_folder("chat")
     if not weights.is_dir():
-        raise RuntimeError(f"there is no tiny model in {weights}; make it with 'roundhouse up --models tiny'")
+        report("making tiny models")
+        made = subprocess.run([str(paths.engine_python()), str(TINY_SCRIPT), str(weights.parent)], capture_output=True)
+        if made.returncode:
+            raise RuntimeError(f"cannot make tiny models: {made.stderr.decode()[-500:]}")
     models = _models(ENGINE_ARGS, str(weights))
     config = litellm_config(models, gate=True, devices=[{"id": "cpu0"}, {"id": "cpu1"}])
     report("starting Roundhouse, plain LiteLLM and the engines")
@@ -156,17 +161,15 @@ async def _run(it: Stack, models: list[dict[str, Any]], report: Callable[[str], 
     port = free_port()
     for entry in models:
         entry["model_info"].pop("launcher")
-    plain_config = it.home / "plain.json"
+    plain_config = it.home / "plain.yaml"
     plain_config.write_text(json.dumps(litellm_config(models, gate=False)))
-    from roundhouse.deploy.redis import redis_url
-
     it.spawn(
         "plain",
         "-c",
         PLAIN,
         PLAIN_PORT=str(port),
         CONFIG_FILE_PATH=str(plain_config),
-        REDIS_URL=redis_url(),
+        REDIS_URL=f"unix://:{it.env['REDIS_PASSWORD']}@{it.home}/run/redis.sock",
         LITELLM_LOG="ERROR",
     )
     await asyncio.to_thread(it.wait, "plain", f"http://127.0.0.1:{port}/health/liveliness")
