@@ -19,8 +19,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
 def needs(argv: list[str]) -> set[str]:
     """What the command needs besides the proxy environment, which is all that help needs."""
     words = [word for word in argv if not word.startswith("-")]
-    if not words or {"--help", "-h"} & set(argv):
-        return set()
+    if not words or (words[0] != "test" and {"--help", "-h"} & set(argv)):
+        return set()  # "test --help" is pytest's
     return set(NEEDS.get(words[0], ()))
 
 

@@ -32,7 +32,7 @@ def candidates() -> list[Python]:
     """Working Pythons, newest minor version first; the first of a version on PATH wins.
 
     A file of the right name proves nothing (pyenv's stubs are there for versions that are switched off,
-    Debian's Python may lack venv), so each is run. `ROUNDHOUSE_PYTHON` is the only one asked if it is set.
+    Debian's Python may lack venv), so each is run. `ROUNDHOUSE_BASE_PYTHON` is the only one asked if it is set.
     """
     found: dict[tuple[int, int], Python] = {}
     for name in _names():
@@ -42,7 +42,7 @@ def candidates() -> list[Python]:
     if not found:
         raise SetupError(
             "needs Python 3.11, 3.12 or 3.13 with the modules venv and ssl, and found none on PATH; "
-            "install one, or set ROUNDHOUSE_PYTHON to it"
+            "install one, or set ROUNDHOUSE_BASE_PYTHON to it"
         )
     return [found[version] for version in VERSIONS if version in found]
 
@@ -62,7 +62,7 @@ def probe(name: str) -> Python | None:
 
 
 def _names() -> Iterator[str]:
-    chosen = os.environ.get("ROUNDHOUSE_PYTHON")
+    chosen = os.environ.get("ROUNDHOUSE_BASE_PYTHON")
     if chosen:
         yield chosen
         return

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import queue
 import shutil
 import sys
 import threading
@@ -189,31 +190,31 @@ def _alone(root: Path) -> Iterator[int]:
 
 def _side_by_side(jobs: dict[str, Callable[[], None]], board: Board, children: Children) -> None:
     """Run the jobs in threads of their own; the first failure, or Ctrl-C, stops the others and is raised."""
-    failures: list[BaseException] = []
-    failed = threading.Event()
+    ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
     began = time.monotonic()
 
     def work(name: str, job: Callable[[], None]) -> None:
+        error: BaseException | None = None
         try:
             job()
             board.say(f"{name}: ready after {time.monotonic() - began:.0f} s")
-        except BaseException as error:
-            failures.append(error)
-            failed.set()
-        finally:
-            board.part(name, None)
+        except BaseException as caught:
+            error = caught
+        board.part(name, None)
+        ends.put(error)
 
-    threads = [threading.Thread(target=work, args=pair, name=pair[0]) for pair in jobs.items()]
-    for thread in threads:
-        thread.start()
+    for name, job in jobs.items():
+        threading.Thread(target=work, args=(name, job), name=name, daemon=True).start()
+    left = len(jobs)
     try:
-        while any(thread.is_alive() for thread in threads) and not failed.is_set():
-            for thread in threads:
-                thread.join(0.1)  # short, so that a failure or a signal is seen soon
-    finally:
-        if any(thread.is_alive() for thread in threads):
-            children.stop()
-        for thread in threads:
-            thread.join()
-    if failures:
-        raise failures[0]
+        while left:
+            # Not Thread.join: a Ctrl-C in it makes Python 3.11 take the thread for ended.
+            error = ends.get()
+            left -= 1
+            if error:
+                raise error
+    except BaseException:
+        children.stop()
+        for _ in range(left):
+            ends.get()
+        raise
