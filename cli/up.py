@@ -92,10 +92,11 @@ def _settings(profile: Literal["auto", "cpu", "rtx5080"] | None) -> Settings:
         raise CliError(str(error), USAGE) from error
 
 
-def _is_up() -> bool:
+def _is_up(patience_s: float = 2.0) -> bool:
+    """Whether the gateway answers. Its socket listens long before it does."""
     try:
         control.status()
-        return httpx.get(f"{base_url().removesuffix('/v1')}/health/liveliness", timeout=2).status_code == 200
+        return httpx.get(f"{base_url().removesuffix('/v1')}/health/liveliness", timeout=patience_s).status_code == 200
     except (NotRunning, httpx.HTTPError):
         return False
 
@@ -151,7 +152,7 @@ def _wait(stack: subprocess.Popen[bytes]) -> None:
     pending: dict[str, Callable[[], bool]] = {
         "redis": _redis_answers,
         "residency": _residency_answers,
-        "gateway": _is_up,
+        "gateway": lambda: _is_up(POLL_S * 4),
     }
     while pending:
         for name in [name for name, answers in pending.items() if answers()]:
