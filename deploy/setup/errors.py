@@ -1,6 +1,7 @@
 """The one kind of error a set-up ends with, and how foreign ones become it."""
 
 import errno
+import re
 from pathlib import Path
 
 
@@ -47,6 +48,11 @@ def from_pip(output: list[str], log: Path, part: str) -> SetupError:
         return SetupError(
             f"{part}: the package index cannot be reached {see}; check the network and pip's settings "
             "('pip config list'), then run the same command again"
+        )
+    if match := re.search(r"No matching distribution found for (\S+)", text):
+        return SetupError(
+            f"{part}: pip's index has no {match[1]} for this Python and platform, or cannot be reached {see}; "
+            "check the network and 'pip config list'"
         )
     errors = [line for line in output if line.startswith("ERROR:")] or output or ["no output"]
     return SetupError(f"{part}: pip failed: {errors[-1].removeprefix('ERROR:').strip()} {see}")

@@ -20,6 +20,7 @@ LOG = Path("/home/me/log/setup.log")
         ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "no space left"),
         ("ERROR: Could not install packages due to an OSError: [Errno 30] Read-only file system: '/x'", "written"),
         ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "pinned"),
+        ("ERROR: No matching distribution found for a==1 (from -r x)", "has no a==1 for this Python"),
         ("ERROR: something else", "something else"),
     ],
 )
