@@ -58,7 +58,7 @@ def litellm_config(models: list[dict[str, Any]], *, gate: bool, **residency: Any
         },
     }
     if gate:
-        config["litellm_settings"]["callbacks"] = ["roundhouse.hooks.residency.hook"]
+        config["litellm_settings"]["callbacks"] = ["roundhouse.hooks.residency.hook", "prometheus"]
         config["residency"] = residency
     return config
 

@@ -40,6 +40,8 @@ def repair(status: int, content: bytes, refused: Refused | None) -> tuple[int, d
         return None
     if isinstance(document, dict) and isinstance(document.get("detail"), dict):
         error = document["detail"].get("error", error)
+    if error is None and isinstance(document, dict):
+        error = document.get("detail")
     text = error if isinstance(error, str) else json.dumps(error if error is not None else document)
     return status, {}, body(text, _kind(status), None)
 

@@ -109,7 +109,11 @@ class Fake:
             self.whole(writer, self.options.fail_status, {"error": error})
             return
         count = min(self.options.tokens, int(body.get("max_tokens") or body.get("max_output_tokens") or 10**9))
-        words = [f"{self.options.model} ", f"#{next(serials)}.{time.time_ns()} ", *["tok "] * max(0, count - 2)]
+        words = [
+            f"{self.options.model} ",
+            f"#{next(serials)}.{time.time_ns()} ",
+            *(f"tok{n} " for n in range(2, count)),
+        ]
         if not body.get("stream"):
             for _ in words:
                 await asyncio.sleep(self.options.token_delay)
@@ -244,7 +248,7 @@ async def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, (lambda: None) if options.ignore_term else ended.set)
     if options.child:
-        subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+        subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])  # noqa: ASYNC220
     log("non-default args: {}")
     log("Starting to load model fake...")
     print("Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:00<00:00,  1.00it/s]", flush=True)

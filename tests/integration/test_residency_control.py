@@ -139,7 +139,7 @@ async def test_the_lease_route_streams_events_and_holds_while_it_is_open(path: P
                 events.append(json.loads(await anext(lines)))
             assert leases(r, "a") == 1
         await r.until(lambda: leases(r, "a") == 0)
-        assert [e["event"] for e in events][0] == "queued"
+        assert events[0]["event"] == "queued"
 
 
 async def test_switch_and_unload_stream_to_their_end(path: Path) -> None:

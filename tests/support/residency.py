@@ -90,7 +90,7 @@ class Residency:
     async def until(self, condition: Callable[[], bool], deadline_s: float = 5.0) -> None:
         """Return as soon as ``condition`` holds, looking whenever anything happens; fail after ``deadline_s``."""
         async with asyncio.timeout(deadline_s):
-            while not condition():
+            while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)  # the condition is about state that has no event of its own
 
 
@@ -112,7 +112,7 @@ async def residency(
         yield
         await it.scheduler.close()
 
-    path.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)  # noqa: ASYNC240
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()

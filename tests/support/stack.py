@@ -229,6 +229,7 @@ class Stack:
         """``kill -9`` of ``model``'s engine, its main process only; returns the pid it had."""
         pid = wait_for(lambda: self.engine_pid(model), f"{model} has a process")
         os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", "the engine is dead")
         return pid
 
 

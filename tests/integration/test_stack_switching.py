@@ -1,0 +1,157 @@
+"""The whole product with fake engines: who is served when, and that one engine at a time is on the device."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import fakes
+from tests.support.stack import Stack
+from tests.support.waiting import until, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+MODELS = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def device_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("device") / "device.txt"
+
+
+@pytest.fixture(scope="module")
+def stack(device_file: Path) -> Iterator[Stack]:
+    flags = ["--device-file", str(device_file), "--start-delay", "0.2", "--token-delay", "0.005", "--tokens", "40"]
+    with Stack(fakes.config(dict.fromkeys(MODELS, flags), max_wait_s=8)) as it:
+        yield it
+
+
+def never_two_at_once(device_file: Path) -> None:
+    """Assert that every engine stopped before the next one started."""
+    on: str | None = None
+    for line in device_file.read_text().splitlines():
+        what, name, pid, _ = line.split()
+        if what == "start":
+            assert on is None, f"{name} ({pid}) started while {on} was on"
+            on = f"{name} ({pid})"
+        else:
+            on = None
+
+
+async def test_sixty_interleaved_requests_need_three_loads_and_all_are_answered(
+    stack: Stack, device_file: Path
+) -> None:
+    before = stack.counter("switches")
+    async with stack.async_client() as client:
+
+        async def one(index: int) -> str:
+            name = MODELS[index % 3]
+            messages = [{"role": "user", "content": f"{index} {time.time_ns()}"}]
+            answer = await client.chat.completions.create(model=name, messages=messages)  # type: ignore[arg-type]
+            assert (answer.choices[0].message.content or "").startswith(name)
+            return name
+
+        answers = await asyncio.gather(*(one(i) for i in range(60)))
+    assert len(answers) == 60
+    assert stack.counter("switches") - before <= 4
+    assert stack.counter("refused") == 0
+    never_two_at_once(device_file)
+
+
+async def test_a_long_answer_is_never_cut_by_a_request_for_another_model(stack: Stack) -> None:
+    async with stack.async_client() as client:
+        messages = [{"role": "user", "content": f"long {time.time_ns()}"}]
+        stream = await client.chat.completions.create(model="a", messages=messages, stream=True)  # type: ignore[call-overload]
+        pieces = [await anext(stream)]
+        other = asyncio.create_task(asyncio.to_thread(stack.chat, "b", f"other {time.time_ns()}"))
+        await until(lambda: stack.status()["models"]["b"]["waiting"] == 1, "b is asked for")
+        assert stack.resident() == "a"
+        pieces += [piece async for piece in stream]
+        assert pieces[-1].choices[0].finish_reason == "stop"
+        assert len(pieces) >= 40
+        assert (await other).status_code == 200
+    assert stack.resident() == "b"
+
+
+async def test_a_model_that_is_asked_for_again_and_again_does_not_starve_another(stack: Stack) -> None:
+    """max_wait is 8 s, a drain takes 0.2 s, a switch 0.5 s."""
+    done = asyncio.Event()
+
+    async def busy(tokens: int) -> int:
+        count = 0
+        while not done.is_set():
+            response = await asyncio.to_thread(stack.chat, "a", f"busy {time.time_ns()}", max_tokens=tokens)
+            assert response.status_code == 200, response.text
+            count += 1
+        return count
+
+    await asyncio.to_thread(stack.chat, "a", f"warm {time.time_ns()}")
+    callers = [asyncio.create_task(busy(25 + 3 * i)) for i in range(6)]
+    await until(lambda: stack.leases() > 1, "a is busy")
+    began = time.monotonic()
+    response = await asyncio.to_thread(stack.chat, "b", f"once {time.time_ns()}")
+    waited = time.monotonic() - began
+    done.set()
+    assert sum(await asyncio.gather(*callers)) > 10
+    assert response.status_code == 200
+    assert 4 < waited < 8 + 1 + 3  # the gate was what let b in, not a moment in which a was dry
+
+
+def test_a_repeated_question_is_answered_from_the_cache_without_a_switch(stack: Stack) -> None:
+    question = f"again {time.time_ns()}"
+    first = stack.chat("a", question).json()
+    wait_for(lambda: stack.chat("a", question).json() == first, "the answer is in the cache", 5)
+    stack.chat("b", f"other {time.time_ns()}")
+    switches = stack.counter("switches")
+    assert stack.chat("a", question).json()["choices"] == first["choices"]
+    assert stack.resident() == "b"
+    assert stack.counter("switches") == switches
+
+
+@pytest.mark.parametrize(
+    "more", [{"min_p": 0.5}, {"structured_outputs": {"choice": ["x"]}}, {"chat_template_kwargs": {"x": 1}}]
+)
+def test_what_only_vllm_knows_makes_another_question(stack: Stack, more: dict[str, object]) -> None:
+    question = f"param {time.time_ns()}"
+    first = stack.chat("b", question).json()
+    wait_for(lambda: stack.chat("b", question).json() == first, "the answer is in the cache", 5)
+    assert stack.chat("b", question, **more).json()["choices"] != first["choices"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models",
+        "/health",
+        "/health/liveliness",
+        "/health/readiness",
+        "/model/info",
+        "/metrics",
+        "/residency/status",
+    ],
+)
+def test_looking_never_starts_anything(stack: Stack, path: str) -> None:
+    starts = stack.counter("starts")
+    response = stack.http.get(path, follow_redirects=True)
+    assert response.status_code == 200, response.text
+    assert stack.counter("starts") == starts
+
+
+def test_switch_and_unload_over_the_gateway(stack: Stack) -> None:
+    response = stack.http.post("/residency/switch", json={"model": "c"})
+    assert response.status_code == 200
+    assert response.json()["devices"][0]["resident"] == "c"
+    response = stack.http.post("/residency/unload", json={"model": None, "force": False})
+    assert response.status_code == 200
+    assert stack.resident() is None
+    response = stack.http.post("/residency/switch", json={"model": "nope"})
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_model")
+
+
+def test_nothing_ever_needed_the_backstop(stack: Stack) -> None:
+    assert "roundhouse_backstop_releases_total 0.0" in stack.http.get("/residency/metrics").text
+    assert stack.leases() == 0
