@@ -6,28 +6,21 @@ import re
 
 from roundhouse.launchers.base import Progress
 
-_PERCENT = re.compile(r"(\d{1,3})% Completed")
+#: In the order in which a start goes through them.
+PHASES = ("starting", "importing", "loading weights", "compiling", "profiling", "warming up")
 
-#: In the order in which vLLM 0.32 writes them; the first pattern that a line has counts.
-_PHASES: tuple[tuple[re.Pattern[str], str], ...] = (
+_PERCENT = re.compile(r"Loading .*\b(\d{1,3})% Completed")
+#: "(EngineCore pid=17) INFO 11-23 22:10:05 [default_loader.py:501] Loading weights took ...": the text is what counts,
+#: for the names of vLLM's files would pass for phases.
+_INFO = re.compile(r"\bINFO [\d-]+ [\d:]+ \[[\w./]+:\d+\] (.*)")
+
+#: What vLLM 0.32 says; the first pattern that a text has counts.
+_SAYS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"non-default args|Resolved architecture|Initializing a V1 LLM engine"), "importing"),
-    (
-        re.compile(r"Application startup complete|Starting vLLM (API )?server on|Started server process"),
-        "warming up",
-    ),
-    (
-        re.compile(r"[Cc]apturing CUDA graphs?|Graph capturing finished|init engine .* took|[Ww]arming up"),
-        "warming up",
-    ),
-    (
-        re.compile(r"# GPU blocks|GPU KV cache size|CPU KV cache size|[Aa]vailable KV cache memory|profil", re.I),
-        "profiling",
-    ),
-    (re.compile(r"torch\.compile|[Cc]ompil(ing|ation)|Dynamo bytecode"), "compiling"),
-    (
-        re.compile(r"Loading safetensors|[Ll]oading weights|Starting to load model|Model loading took"),
-        "loading weights",
-    ),
+    (re.compile(r"Starting to load model|Loading weights took|Model loading took"), "loading weights"),
+    (re.compile(r"Dynamo bytecode transform|torch\.compile takes|Compiling a graph"), "compiling"),
+    (re.compile(r"KV cache size|[Aa]vailable KV cache memory|Memory profiling"), "profiling"),
+    (re.compile(r"Graph capturing finished|init engine .* took|Starting vLLM server"), "warming up"),
 )
 
 
@@ -35,9 +28,15 @@ def phase_of(line: str) -> Progress | None:
     """The phase that a log line tells of, with a percentage while weights load; ``None`` for other lines."""
     if percent := _PERCENT.search(line):
         return Progress("loading weights", min(100.0, float(percent[1])))
-    if " INFO " not in line and "Capturing" not in line:
+    if line.startswith("Capturing CUDA graphs"):
+        return Progress("warming up")
+    info = _INFO.search(line)
+    if info is None:
         return None
-    for pattern, phase in _PHASES:
-        if pattern.search(line):
-            return Progress(phase)
-    return None
+    return next((Progress(phase) for pattern, phase in _SAYS if pattern.search(info[1])), None)
+
+
+def goes_on(before: Progress, after: Progress) -> bool:
+    """Whether ``after`` is further than ``before``: what vLLM says late of an earlier phase is not progress."""
+    steps = PHASES.index(after.phase) - PHASES.index(before.phase)
+    return steps > 0 or (steps == 0 and (after.percent or 0.0) > (before.percent or 0.0))

@@ -12,7 +12,7 @@ import psutil
 
 from roundhouse.launchers import log as logs
 from roundhouse.launchers.base import LaunchError, Progress
-from roundhouse.launchers.phases import phase_of
+from roundhouse.launchers.phases import goes_on, phase_of
 from roundhouse.launchers.process import Child, Spec
 from roundhouse.launchers.records import kill_session, read_record
 
@@ -128,12 +128,13 @@ class _Watch:
     def _read_log(self) -> None:
         for line in self._log.lines():
             progress = phase_of(line)
-            if progress is not None:
+            if progress is not None and goes_on(self._progress, progress):
                 self._progress = Progress(progress.phase, progress.percent, self._child.pid)
                 self._report(self._progress)
 
     def _failure(self, what: str, *, retryable: bool) -> LaunchError:
         self._read_log()
         model, took = self._spec.model, time.monotonic() - self._began
-        text = f"model {model!r}: engine {what}, after {took:.1f} s while {self._progress.phase}; see 'roundhouse logs {model}'"
+        when = f"after {took:.1f} s while {self._progress.phase}"
+        text = f"model {model!r}: engine {what}, {when}; see 'roundhouse logs {model}'"
         return LaunchError(model, text, retryable=retryable)
