@@ -132,7 +132,7 @@ class Meter:
 
     def text(self) -> str:
         """Where pip is now."""
-        if self._installing:
+        if self._installing > 1:
             there = sum(1 for _ in self._environment.glob("lib/python*/site-packages/*.dist-info"))
             return f"installed {there}/{max(there, self._total)} packages"
         if not self._total:
