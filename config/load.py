@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -22,14 +22,20 @@ from roundhouse.config.schema import (
     VllmLauncher,
 )
 
+if TYPE_CHECKING:
+    from yaml import SafeLoader as _Loader
+else:  # ten times as fast where PyYAML has libyaml
+    _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 KINDS: dict[str, type[VllmLauncher] | type[CommandLauncher]] = {
     "vllm": VllmLauncher,
     "command": CommandLauncher,
 }
-SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class _UniqueKeys(_Loader):
     """YAML as it is, but a key that stands twice is an error: the second would silently win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

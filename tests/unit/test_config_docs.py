@@ -1,0 +1,102 @@
+"""The YAMLs, the docs and the schema say the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from roundhouse.cli.main import COMMANDS
+from roundhouse.config import litellm_rules, paths, schema_export
+from roundhouse.config.load import load_settings
+from roundhouse.config.schema import CommandLauncher, Device, ResidencySettings, VllmLauncher
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+YAMLS = [ROOT / "litellm_config.yaml", ROOT / "config" / "presets" / "cpu.yaml"]
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.name)
+def test_what_we_ship_has_no_faults_and_the_promised_aliases(path: Path) -> None:
+    settings = load_settings(path)
+    assert {"vision", "reasoning", "code"} <= settings.aliases.keys()
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.name)
+def test_what_we_ship_validates_by_the_schema(path: Path) -> None:
+    jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), schema_export.schema())
+
+
+def test_the_schema_file_is_current() -> None:
+    assert schema_export.FILE.read_text(encoding="utf-8") == schema_export.text()
+
+
+def test_the_schema_refuses_unknown_keys_of_ours() -> None:
+    document = yaml.safe_load(YAMLS[1].read_text(encoding="utf-8"))
+    document["residency"]["max_wait"] = 3
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, schema_export.schema())
+
+
+@pytest.mark.parametrize("model", [Device, ResidencySettings, VllmLauncher, CommandLauncher])
+def test_every_key_is_documented(model: type[BaseModel]) -> None:
+    missing = [name for name in model.model_fields if f"| `{name}` |" not in DOCS]
+    assert not missing
+
+
+def test_every_required_setting_of_litellm_is_documented() -> None:
+    missing = [f"{a}.{b}" for a, b in litellm_rules.REQUIRED if f"`{a}.{b}`" not in DOCS]
+    assert not missing
+
+
+def test_every_environment_variable_that_the_code_reads_is_documented() -> None:
+    internal = {"ROUNDHOUSE_STACK", "ROUNDHOUSE_PYTHON"}
+    code = "\n".join(p.read_text(encoding="utf-8") for p in ROOT.glob("[a-z]*/**/*.py") if "tests" not in p.parts)
+    read = set(re.findall(r"\"(ROUNDHOUSE_[A-Z_]+)\"", code)) - internal
+    assert not {name for name in read if name not in DOCS}
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", DOCS, re.S))
+def test_yaml_in_the_docs_is_yaml_that_the_schema_takes(block: str) -> None:
+    document = {"model_list": [{"model_name": "x", "litellm_params": {"model": "y"}}], **yaml.safe_load(block)}
+    jsonschema.validate(document, schema_export.schema())
+
+
+def test_the_readme_names_the_commands_that_there_are() -> None:
+    table = README.split("## Commands")[1].split("##")[0]
+    named = set(re.findall(r"`(\w+)", table)) & COMMANDS.keys()
+    assert named == COMMANDS.keys()
+
+
+def test_links_lead_to_files() -> None:
+    for folder, text in ((ROOT, README), (ROOT / "docs", DOCS)):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (folder / target).exists(), target
+
+
+def test_python_in_the_readme_compiles() -> None:
+    for block in re.findall(r"```python\n(.*?)```", README, re.S):
+        compile(block, "README.md", "exec")
+
+
+def test_the_home_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_HOME", str(tmp_path / "h"))
+    assert paths.run_dir().stat().st_mode & 0o777 == 0o700
+
+
+def test_a_long_home_gets_a_short_socket_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_HOME", str(tmp_path / ("h" * 100)))
+    assert len(str(paths.control_socket())) <= paths.SOCKET_PATH_BYTES
+    assert paths.control_socket() == paths.control_socket()
+
+
+@pytest.mark.parametrize("port", ["0", "70000", "x"])
+def test_a_bad_port_is_said(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_PORT", port)
+    with pytest.raises(ValueError, match="ROUNDHOUSE_PORT"):
+        paths.port()
