@@ -31,8 +31,7 @@ KINDS: dict[str, type[VllmLauncher] | type[CommandLauncher]] = {
     "vllm": VllmLauncher,
     "command": CommandLauncher,
 }
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
+SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 
 
 class _UniqueKeys(_Loader):
