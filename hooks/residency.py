@@ -3,17 +3,15 @@
 ``async_pre_call_deployment_hook`` waits for the model: it runs after rate limits, for every attempt, and
 is cancelled when the client leaves. It runs before the response cache is asked, hence the peek. A lease
 is given back by whichever comes first of: the success or failure hook of the attempt, the end of its
-task, the end of the stream, the garbage collection of a stream that nobody read, and last, counted
-because it should never happen, the gateway's lease scope.
+task, the end of the stream, the end of the exchange for a stream that nobody read, and last, counted
+because it should never happen, the gateway's backstop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime
-import weakref
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -70,7 +68,9 @@ class ResidencyHook(CustomLogger):
             return
         lease = await self._acquire(model, kwargs)
         self._held.setdefault(call, {})[task] = lease
-        task.add_done_callback(lambda done: self._task_ended(call, done))
+        lease.on_release = lambda: self._forget(call, task)
+        exchange = scope.current.get()
+        task.add_done_callback(lambda done: self._task_ended(call, done, exchange))
 
     async def async_post_call_success_deployment_hook(
         self, request_data: dict[str, Any], response: Any, call_type: Any
@@ -141,21 +141,26 @@ class ResidencyHook(CustomLogger):
             self._release(str(data.get("litellm_call_id")), task, why)
 
     def _release(self, call: str, task: asyncio.Task[Any], why: str) -> None:
-        tasks = self._held.get(call, {})
-        lease = tasks.pop(task, None)
+        lease = self._held.get(call, {}).get(task)
         if lease is not None:
             lease.release(why)
+
+    def _forget(self, call: str, task: asyncio.Task[Any]) -> None:
+        """A lease was given back, by us or by the exchange's end."""
+        tasks = self._held.get(call, {})
+        tasks.pop(task, None)
         if not tasks:
             self._held.pop(call, None)
 
-    def _task_ended(self, call: str, task: asyncio.Task[Any]) -> None:
+    def _task_ended(self, call: str, task: asyncio.Task[Any], exchange: scope.LeaseScope | None) -> None:
         """The attempt's task is done: its lease too, unless its result is a stream that is yet to be read."""
-        if not task.cancelled() and task.exception() is None and _is_stream(result := task.result()):
+        if exchange is not None and not task.cancelled() and task.exception() is None:
+            result = task.result()
             lease = self._held.get(call, {}).get(task)
-            if lease is not None:
-                with suppress(TypeError):  # not weakly referable: the exchange's scope is the backstop
-                    weakref.finalize(result, lease.release, "stream never read")
-            return
+            if _is_stream(result):
+                if lease is not None:
+                    exchange.streams.append((lease, result))
+                return
         self._release(call, task, "cancelled" if task.cancelled() else "task ended")
 
 

@@ -59,7 +59,7 @@ class Gateway:
                 await _answer(send, 413, {}, errors.body(text, "invalid_request_error", "request_too_large"))
         finally:
             lease_scope.current.reset(token)
-            left = exchange.close()
+            left = await exchange.close()
             if left:
                 self.backstop += left
                 log.warning("event=backstop path=%s leases=%d", path, left)

@@ -52,6 +52,7 @@ class Lease:
         self._client: LeaseClient | None = client
         self._id = id_
         self.model = model
+        self.on_release: Callable[[], None] | None = None  # called once, by whoever gives the lease back
 
     @property
     def released(self) -> bool:
@@ -61,8 +62,11 @@ class Lease:
     def release(self, why: str = "") -> None:
         """Give the lease back; at once, without waiting."""
         client, self._client = self._client, None
-        if client is not None:
-            client._give_back(self._id, why)
+        if client is None:
+            return
+        client._give_back(self._id, why)
+        if self.on_release is not None:
+            self.on_release()
 
     def __repr__(self) -> str:
         return f"<lease {self._id} on {self.model}{', released' if self.released else ''}>"
