@@ -66,6 +66,8 @@ class ResidencyHook(CustomLogger):
         kind = getattr(call_type, "value", call_type)
         if await _cache_would_answer(kwargs, kind):
             return
+        if task.cancelling():  # the client left during a look-up in Redis: LiteLLM's swallows the cancellation
+            raise asyncio.CancelledError
         lease = await self._acquire(model, kwargs)
         self._held.setdefault(call, {})[task] = lease
         lease.on_release = lambda: self._forget(call, task)
