@@ -24,6 +24,7 @@ from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import Settings
 from roundhouse.deploy import pids
 from roundhouse.deploy.redis import socket as redis_socket
+from roundhouse.launchers.records import read_records
 
 START_S = 180.0
 """How long the services may take: LiteLLM's imports on a slow disk, and then some."""
@@ -108,8 +109,11 @@ def _require_secrets() -> None:
 
 
 def _require_free_ports(settings: Settings) -> None:
+    left = {record.port for record in read_records(paths.engine_records()) if record.members()}
     ports = {paths.port(): "the gateway; set ROUNDHOUSE_PORT"}
-    ports |= {m.launcher.port: f"the engine of {m.name}; change launcher.port" for m in settings.models.values()}
+    for entry in settings.models.values():
+        if entry.launcher.port not in left:  # an engine that outlived its residency: the next one takes it over
+            ports[entry.launcher.port] = f"the engine of {entry.name}; change launcher.port"
     for port, use in ports.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -11,7 +11,7 @@ from roundhouse.launchers.base import LaunchError
 
 #: Never handed on: the gateway's secrets, and what would bend the engine's own interpreter or backend.
 _WITHHELD = re.compile(
-    r"(LITELLM_|REDIS_|DATABASE_|ROUNDHOUSE_ENGINE_KEY|UI_).*|.*(KEY|TOKEN|SECRET|PASSWORD)"
+    r"(LITELLM_|REDIS_|DATABASE_|ROUNDHOUSE_ENGINE_KEY|ROUNDHOUSE_STACK|UI_).*|.*(KEY|TOKEN|SECRET|PASSWORD)"
     r"|PYTHON(DONTWRITEBYTECODE|PATH|HOME|_GC_THRESHOLD)|VIRTUAL_ENV"
     r"|VLLM_ATTENTION_BACKEND|XFORMERS_DISABLED"  # stale settings of old vLLM releases
 )
