@@ -52,6 +52,8 @@ def command(
     profile: Literal["auto", "cpu", "rtx5080"] | None, detach: bool, models: Literal["auto", "hub", "tiny"]
 ) -> None:
     """Bring the stack up."""
+    if not paths.in_checkout():  # in a checkout ./roundhouse has done it
+        _set_up()
     paths.load_env_file()
     settings = _settings(profile)
     if _is_up():
@@ -78,6 +80,17 @@ def command(
         if isinstance(error, CliError):
             raise
         click.echo("down")
+
+
+def _set_up() -> None:
+    """Make the engine environment, Redis and the secrets of an installed wheel. Raises CliError."""
+    from roundhouse.deploy.setup.errors import SetupError
+    from roundhouse.deploy.setup.steps import ensure
+
+    try:
+        ensure(engine=True, tools=True, secrets=True, project_root=paths.home(), env_path=paths.env_file())
+    except SetupError as error:
+        raise CliError(str(error)) from error
 
 
 def _settings(profile: Literal["auto", "cpu", "rtx5080"] | None) -> Settings:
