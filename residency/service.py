@@ -19,8 +19,9 @@ from roundhouse.config.schema import Settings
 from roundhouse.launchers.records import sweep
 from roundhouse.launchers.registry import build_launcher
 from roundhouse.residency.control import Control
-from roundhouse.residency.machine import Bounds, Machine
+from roundhouse.residency.machine import Machine
 from roundhouse.residency.scheduler import Scheduler
+from roundhouse.residency.track import Bounds
 
 log = logging.getLogger("roundhouse.residency")
 

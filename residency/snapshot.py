@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from roundhouse.residency.machine import Machine, Track
+from roundhouse.residency.machine import Machine
 from roundhouse.residency.states import State
+from roundhouse.residency.track import Track
 
 
 def _round(seconds: float | None) -> float | None:

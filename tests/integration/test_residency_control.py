@@ -11,8 +11,8 @@ import pytest
 
 from roundhouse.launchers.base import LaunchError
 from roundhouse.residency.client import LeaseClient, Refused, http
-from roundhouse.residency.machine import Bounds
 from roundhouse.residency.states import State
+from roundhouse.residency.track import Bounds
 from tests.support.residency import Residency, residency
 
 pytestmark = pytest.mark.integration

@@ -13,8 +13,9 @@ from starlette.applications import Starlette
 
 from roundhouse.launchers.base import Engine, EngineExit, LaunchError, Progress
 from roundhouse.residency.control import Control
-from roundhouse.residency.machine import Bounds, Machine
+from roundhouse.residency.machine import Machine
 from roundhouse.residency.scheduler import Scheduler
+from roundhouse.residency.track import Bounds
 
 
 class FakeEngine:

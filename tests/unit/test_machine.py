@@ -28,9 +28,10 @@ from roundhouse.residency.facts import (
     UnloadCommanded,
 )
 from roundhouse.residency.invariants import check
-from roundhouse.residency.machine import Bounds, Machine
+from roundhouse.residency.machine import Machine
 from roundhouse.residency.snapshot import status
 from roundhouse.residency.states import IllegalMove, State
+from roundhouse.residency.track import Bounds
 
 
 class Driver:

@@ -24,7 +24,8 @@ from roundhouse.residency.facts import (
     UnloadCommanded,
 )
 from roundhouse.residency.invariants import check
-from roundhouse.residency.machine import Bounds, Machine
+from roundhouse.residency.machine import Machine
+from roundhouse.residency.track import Bounds
 
 MODELS = ("a", "b", "c", "d")
 DEVICES = {"a": "gpu0", "b": "gpu0", "c": "gpu0", "d": "gpu1"}

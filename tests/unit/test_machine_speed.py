@@ -5,7 +5,8 @@ from __future__ import annotations
 from time import perf_counter
 
 from roundhouse.residency.facts import Asked, Fact, Gone, Ready, Stopped, Ticket
-from roundhouse.residency.machine import Bounds, Machine
+from roundhouse.residency.machine import Machine
+from roundhouse.residency.track import Bounds
 
 BOUND_US = 50.0
 """Microseconds a fact may cost on average; measured here: a fifth of it."""
