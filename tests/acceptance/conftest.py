@@ -16,7 +16,7 @@ from tests.support.stack import Stack, free_port
 CPU_YAML = Path(__file__).resolve().parents[2] / "config" / "presets" / "cpu.yaml"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def real() -> Iterator[Stack]:
     """The shipped set-up for the CPU, on other ports, with the tiny models."""
     assert paths.engine_python().exists(), "no engine environment: run ./roundhouse test, which makes it"

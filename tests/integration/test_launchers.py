@@ -21,7 +21,7 @@ from roundhouse.launchers.base import LaunchError, Progress
 from roundhouse.launchers.records import Record, read_record, session, sweep
 from roundhouse.launchers.registry import build_launcher
 from tests.support import fakes
-from tests.support.waiting import until
+from tests.support.waiting import gone, until
 
 pytestmark = pytest.mark.integration
 
@@ -44,10 +44,6 @@ def entry(*flags: str, **more: Any) -> ModelEntry:
 
 def ignore(progress: Progress) -> None:
     """Nobody looks."""
-
-
-def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 async def test_a_start_tells_its_phases_and_a_stop_leaves_nothing() -> None:
@@ -144,10 +140,11 @@ async def test_a_cancelled_start_leaves_nothing_wherever_it_was() -> None:
 
 async def test_fifty_starts_and_stops_leave_nothing() -> None:
     launcher = build_launcher(entry())
+    before = psutil.Process().children()
     for _ in range(50):
         engine = await launcher.start(ignore)
         await engine.stop()
-    assert [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE] == []
+    assert [child for child in psutil.Process().children() if child not in before] == []
 
 
 async def test_a_healthy_engine_of_the_same_configuration_is_adopted() -> None:

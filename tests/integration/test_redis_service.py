@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from roundhouse.deploy import redis as service
+from tests.support.waiting import gone
 
 pytestmark = pytest.mark.integration
 ODD_PASSWORD = 'p@ss/w:rd #ü "\\x'
@@ -120,7 +121,7 @@ def test_the_server_dies_with_a_killed_parent_and_a_new_one_takes_over(home: Pat
     _until(_answers)
     server = psutil.Process(_pid(home))
     process.kill()
-    _until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
+    _until(lambda: gone(server))
     start()
     _until(_answers)
 

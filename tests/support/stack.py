@@ -23,7 +23,7 @@ import psutil
 import yaml
 from openai import AsyncOpenAI, OpenAI
 
-from tests.support.waiting import wait_for
+from tests.support.waiting import gone, wait_for
 
 PROJECT = Path(__file__).resolve().parents[2]
 LINES = {
@@ -222,14 +222,14 @@ class Stack:
         """``kill -9`` of the process that does the work of line ``name``."""
         victim = self.worker(name)
         victim.kill()
-        victim_gone = lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE  # noqa: E731
-        wait_for(victim_gone, f"{name} is killed")
+        wait_for(lambda: gone(victim), f"{name} is killed")
 
     def kill_engine(self, model: str) -> int:
         """``kill -9`` of ``model``'s engine, its main process only; returns the pid it had."""
         pid = wait_for(lambda: self.engine_pid(model), f"{model} has a process")
-        os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", "the engine is dead")
+        engine = psutil.Process(pid)
+        engine.kill()
+        wait_for(lambda: gone(engine), "the engine is dead")
         return pid
 
 
