@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import click
 
 from roundhouse.cli import control
 from roundhouse.cli.errors import CliError, NotRunning
 from roundhouse.config import paths
 from roundhouse.deploy import pids
-from roundhouse.launchers.records import read_records, sweep
+from roundhouse.launchers.records import Record, read_records, sweep
 
 
 def bring_down(force: bool) -> None:
@@ -19,7 +21,7 @@ def bring_down(force: bool) -> None:
         CliError: something could not be ended.
     """
     running = pids.ours()
-    engines = [record for record in read_records(paths.engine_records()) if record.members()]
+    engines = [record for record in _engines() if record.members()]
     if not running and not engines:
         _tidy()
         raise NotRunning
@@ -31,11 +33,17 @@ def bring_down(force: bool) -> None:
         click.echo("at once, then: running answers are cut", err=True)
     pids.end_all()
     sweep(paths.engine_records())
+    sweep(paths.host_records())
     left = [f"{p.pid} {p.name()}" for p in pids.ours()]
-    left += [str(record.pid) for record in read_records(paths.engine_records()) if record.members()]
+    left += [str(record.pid) for record in _engines() if record.members()]
     _tidy()
     if left:
         raise CliError(f"still there after SIGKILL: {', '.join(left)}")
+
+
+def _engines() -> list[Record]:
+    """The records of all engines, and of the engine host."""
+    return [*read_records(paths.engine_records()), *read_records(paths.host_records())]
 
 
 def _show(event: dict[str, object]) -> None:
@@ -46,8 +54,10 @@ def _show(event: dict[str, object]) -> None:
 
 def _tidy() -> None:
     """Remove sockets and records of what does not run any more."""
-    for path in (paths.control_socket(), paths.run_dir() / "config"):
+    for path in (paths.control_socket(), paths.host_socket(), paths.run_dir() / "config"):
         path.unlink(missing_ok=True)
+    for folder in paths.engine_scratch(0).parent.glob("engine-*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @click.command(help="Stop everything; running answers end first. Ctrl-C, or --force, cuts them.")

@@ -55,10 +55,28 @@ def engine_records() -> Path:
     return _private(run_dir() / "engines")
 
 
-def socket_file(name: str) -> Path:
-    """The path of a unix socket: in the home, or in a short private folder where that path is too long."""
+def host_records() -> Path:
+    """The record of the engine host."""
+    return _private(run_dir() / "host")
+
+
+def host_socket() -> Path:
+    """Where residency talks to the engine host."""
+    return socket_file("host.sock")
+
+
+def engine_scratch(port: int) -> Path:
+    """Where the engine on ``port`` has its own sockets, named by 36 characters each."""
+    return socket_file(f"engine-{port}", room=37)
+
+
+def socket_file(name: str, room: int = 0) -> Path:
+    """The path of a unix socket, or of a folder for sockets whose names take ``room`` more bytes.
+
+    It is in the home, or in a short private folder where that path would be too long.
+    """
     path = run_dir() / name
-    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
+    if len(os.fsencode(path)) + room <= SOCKET_PATH_BYTES:
         return path
     digest = hashlib.sha256(os.fsencode(path.parent)).hexdigest()[:12]
     return _private(Path("/tmp") / f"roundhouse-{os.getuid()}-{digest}") / name

@@ -59,6 +59,9 @@ class VllmLauncher(BaseLauncher):
     kind: Literal["vllm"]
     model: str = Field(description="A folder with weights, or a name on the model hub.", min_length=1)
     args: tuple[str, ...] = Field((), description="Further arguments of vLLM's server.")
+    host: Literal["auto", "off"] = Field(
+        "auto", description="Whether it may be forked from a process that has imported vLLM already."
+    )
     stand_in: Literal["chat", "code", "vision", "embedding"] | None = Field(
         None,
         description="The kind of tiny random model that stands in for this one where no hub can be reached.",

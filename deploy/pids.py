@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from roundhouse.config import paths
-from roundhouse.launchers.records import is_process
+from roundhouse.launchers.records import is_process, runs
 
 MARK = "ROUNDHOUSE_STACK"
 """The environment variable that ``up`` gives to everything it starts: the home."""
@@ -66,7 +66,7 @@ def ours() -> list[psutil.Process]:
 def is_alive(process: psutil.Process) -> bool:
     """Whether it runs; a zombie does not."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and runs(process)
     except psutil.NoSuchProcess:
         return False
 

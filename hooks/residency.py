@@ -104,12 +104,17 @@ class ResidencyHook(CustomLogger):
 
     # --- leases ----------------------------------------------------------------------------------
 
-    def _model_of(self, kwargs: dict[str, Any]) -> str | None:
-        """Our name of the engine that the deployment is, or ``None``: then it is not ours to gate."""
+    def connect(self) -> None:
+        """Open the connection to residency. The gateway does it when it is up; else the first request does."""
         if self._client is None:
             settings = load_settings(paths.config_file())
             self._managed = {_address(entry.api_base): name for name, entry in settings.models.items()}
             self._client = LeaseClient(paths.control_socket())
+            self._client.connect()
+
+    def _model_of(self, kwargs: dict[str, Any]) -> str | None:
+        """Our name of the engine that the deployment is, or ``None``: then it is not ours to gate."""
+        self.connect()
         return self._managed.get(_address(kwargs.get("api_base") or ""))
 
     def _has(self, call: str, task: asyncio.Task[Any], model: str) -> bool:

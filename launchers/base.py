@@ -27,12 +27,18 @@ class EngineExit:
 class LaunchError(Exception):
     """An engine could not be started; nothing of it is left.
 
-    ``text`` says what happened, with the engine's last log lines. ``retryable``: it was killed from outside.
+    ``text`` says what happened, with the engine's last log lines. ``code`` is how it ended (below 0: a signal),
+    if it did.
     """
 
-    def __init__(self, model: str, text: str, *, retryable: bool = False) -> None:
-        self.model, self.text, self.retryable = model, text, retryable
+    def __init__(self, model: str, text: str, *, code: int | None = None) -> None:
+        self.model, self.text, self.code = model, text, code
         super().__init__(text)
+
+    @property
+    def retryable(self) -> bool:
+        """Whether it was killed from outside, so that another start may well succeed."""
+        return self.code is not None and self.code < 0
 
 
 class Engine(Protocol):

@@ -50,7 +50,7 @@ class ProcessLauncher:
             spec = self.spec()
             async with health_client() as client:
                 if record.identity == spec.identity and await self._answers(spec, client):
-                    return Child(spec, record, None)
+                    return Child(spec, record)
         if kill_session(record.pid, record.created):
             record.remove(paths.engine_records())
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -24,13 +25,20 @@ SECOND_TERM_S = 5.0
 STRAGGLERS_S = 1.0
 """vLLM's EngineCore outlives its API server by about 0.1 s; past this it is not going to end by itself."""
 
+CODE_S = 1.0
+"""How long the engine host may take to tell the exit code of a child that is gone."""
+
 POLL_S = 0.005
 LOG_CHECK_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """Everything needed to run one engine. ``identity`` tells whether a running one is of this configuration."""
+    """Everything needed to run one engine.
+
+    ``identity`` tells whether a running one is of this configuration; ``scratch`` is a folder that is the
+    engine's alone, empty when it starts and gone when it has ended.
+    """
 
     model: str
     argv: Sequence[str]
@@ -42,15 +50,36 @@ class Spec:
     records: Path
     start_timeout_s: float
     stop_grace_s: float
+    scratch: Path | None = None
+
+    def prepare(self) -> None:
+        """Have the log and the folders as a start wants them."""
+        logs.rotate(self.log)
+        self.clear()
+        if self.scratch is not None:
+            self.scratch.mkdir(mode=0o700)
+
+    def clear(self) -> None:
+        """Remove what an engine that has ended leaves in its folder."""
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 class Child:
-    """A process group of ours: just spawned, or adopted by its record."""
+    """A process group: our child, a child of the engine host that tells us its exit ``code``, or adopted."""
 
-    def __init__(self, spec: Spec, record: Record, popen: subprocess.Popen[bytes] | None) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        record: Record,
+        *,
+        popen: subprocess.Popen[bytes] | None = None,
+        code: asyncio.Future[int | None] | None = None,
+    ) -> None:
         self._spec = spec
         self._record = record
         self._popen = popen
+        self._code = code
         self._gone = asyncio.Event()
         self._stopping = asyncio.Lock()
         self._fd: int | None = None
@@ -64,7 +93,7 @@ class Child:
     @classmethod
     def spawn(cls, spec: Spec) -> Child:
         """Start the engine in a session of its own and record it. Raises OSError if it cannot be executed."""
-        logs.rotate(spec.log)
+        spec.prepare()
         out = logs.open_for_writing(spec.log)
         try:
             popen = subprocess.Popen(
@@ -80,7 +109,7 @@ class Child:
         created = psutil.Process(popen.pid).create_time()
         record = Record(spec.model, popen.pid, created, spec.identity, spec.port)
         record.write(spec.records)
-        return cls(spec, record, popen)
+        return cls(spec, record, popen=popen)
 
     @property
     def pid(self) -> int:
@@ -108,6 +137,9 @@ class Child:
                 await asyncio.wait_for(self._gone.wait(), LOG_CHECK_S)
             logs.truncate_if_long(self._spec.log)
         code = self._popen.poll() if self._popen is not None else None
+        if self._code is not None:
+            with suppress(TimeoutError):
+                code = await asyncio.wait_for(asyncio.shield(self._code), CODE_S)
         return EngineExit(code, self.describe(code))
 
     def describe(self, code: int | None) -> str:
@@ -137,6 +169,7 @@ class Child:
                 await self._kill()
             await self._kill_stragglers(0.0 if force else STRAGGLERS_S)
             self._record.remove(self._spec.records)
+            self._spec.clear()
 
     async def _end_by_term(self) -> bool:
         """Whether the main process ended by itself after one or two SIGTERMs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import httpx
 import psutil
@@ -26,8 +26,14 @@ HEALTH_TIMEOUT_S = 2.0
 """An engine that accepts a connection but does not answer is still starting."""
 
 
-async def launch(spec: Spec, report: Callable[[Progress], None]) -> Child:
-    """Start an engine and return it once it answers.
+async def _spawn(spec: Spec) -> Child:
+    return Child.spawn(spec)
+
+
+async def launch(
+    spec: Spec, report: Callable[[Progress], None], spawn: Callable[[Spec], Awaitable[Child]] = _spawn
+) -> Child:
+    """Start an engine with ``spawn``, by default as a child of ours, and return it once it answers.
 
     Raises:
         LaunchError: it could not be started; nothing of it is left. The same holds on cancellation.
@@ -37,7 +43,7 @@ async def launch(spec: Spec, report: Callable[[Progress], None]) -> Child:
         await asyncio.to_thread(kill_session, left.pid, left.created)
     _require_free_port(spec)
     try:
-        child = Child.spawn(spec)
+        child = await spawn(spec)
     except OSError as error:
         text = f"model {spec.model!r}: cannot run {spec.argv[0]!r}: {error.strerror}"
         raise LaunchError(spec.model, text) from error
@@ -114,7 +120,7 @@ class _Watch:
             while self._child.alive:
                 now = time.monotonic()
                 if now - self._began > self._spec.start_timeout_s:
-                    raise self._failure(f"did not answer within {self._spec.start_timeout_s:.0f} s", retryable=False)
+                    raise self._failure(f"did not answer within {self._spec.start_timeout_s:.0f} s")
                 if now >= next_log:
                     self._read_log()
                     next_log = now + LOG_POLL_S
@@ -123,7 +129,7 @@ class _Watch:
                     return
                 await asyncio.sleep(POLL_S)  # the engine has no other way to say that it answers
         exit_ = await self._child.exited()
-        raise self._failure(exit_.text.removeprefix("engine "), retryable=exit_.code is not None and exit_.code < 0)
+        raise self._failure(exit_.text.removeprefix("engine "), exit_.code)
 
     def _read_log(self) -> None:
         for line in self._log.lines():
@@ -132,9 +138,9 @@ class _Watch:
                 self._progress = Progress(progress.phase, progress.percent, self._child.pid)
                 self._report(self._progress)
 
-    def _failure(self, what: str, *, retryable: bool) -> LaunchError:
+    def _failure(self, what: str, code: int | None = None) -> LaunchError:
         self._read_log()
         model, took = self._spec.model, time.monotonic() - self._began
         when = f"after {took:.1f} s while {self._progress.phase}"
         text = f"model {model!r}: engine {what}, {when}; see 'roundhouse logs {model}'"
-        return LaunchError(model, text, retryable=retryable)
+        return LaunchError(model, text, code=code)

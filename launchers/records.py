@@ -60,17 +60,25 @@ class Record:
         return session(self.pid, self.created)
 
 
+def runs(process: psutil.Process) -> bool:
+    """Whether it has not ended. A zombie has, once its last thread has: until then its memory and ports are taken."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
+    except psutil.NoSuchProcess:
+        return False
+
+
 def is_process(pid: int, created: float) -> bool:
-    """Whether process ``pid`` runs and was started at ``created``; a zombie does not run."""
+    """Whether process ``pid`` runs and was started at ``created``."""
     try:
         process = psutil.Process(pid)
-        return abs(process.create_time() - created) < CLOCK_TOLERANCE_S and process.status() != psutil.STATUS_ZOMBIE
+        return abs(process.create_time() - created) < CLOCK_TOLERANCE_S and runs(process)
     except psutil.NoSuchProcess:
         return False
 
 
 def session(sid: int, created: float) -> list[psutil.Process]:
-    """The living processes of session ``sid`` that are not older than ``created``, zombies left out.
+    """The running processes of session ``sid`` that are not older than ``created``.
 
     The leader's start time tells a used-again pid apart: an unrelated later session of that id has a leader
     with another start time, and then nothing of ours is left in it.
@@ -87,7 +95,7 @@ def session(sid: int, created: float) -> list[psutil.Process]:
             if os.getsid(pid) != sid:  # asked first, because it costs a microsecond and the rest a file each
                 continue
             process = psutil.Process(pid)
-            if process.create_time() >= created - CLOCK_TOLERANCE_S and process.status() != psutil.STATUS_ZOMBIE:
+            if process.create_time() >= created - CLOCK_TOLERANCE_S and runs(process):
                 found.append(process)
         except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
             continue

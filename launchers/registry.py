@@ -5,11 +5,12 @@ from __future__ import annotations
 from roundhouse.config.schema import ModelEntry, VllmLauncher
 from roundhouse.launchers.base import Launcher
 from roundhouse.launchers.command import CommandProcess
+from roundhouse.launchers.engine_host import EngineHost
 from roundhouse.launchers.vllm import VllmProcess
 
 
-def build_launcher(entry: ModelEntry) -> Launcher:
-    """The launcher of a model."""
+def build_launcher(entry: ModelEntry, host: EngineHost | None = None) -> Launcher:
+    """The launcher of a model; ``host`` is the engine host that it may use, if there is one."""
     if isinstance(entry.launcher, VllmLauncher):
-        return VllmProcess(entry, entry.launcher)
+        return VllmProcess(entry, entry.launcher, host)
     return CommandProcess(entry, entry.launcher)

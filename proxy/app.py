@@ -24,8 +24,9 @@ def build() -> Gateway:
         sys.exit("proxy: the supervisor is gone")
     from litellm.proxy.proxy_server import app
 
+    from roundhouse.hooks.residency import hook
     from roundhouse.proxy.routes import router
 
-    gateway = Gateway(app)
+    gateway = Gateway(app, on_started=hook.connect)
     app.include_router(router(lambda: gateway.backstop))
     return gateway

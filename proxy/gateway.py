@@ -30,14 +30,21 @@ class TooLarge(Exception):
 
 
 class Gateway:
-    """Wraps LiteLLM's ASGI app. ``backstop`` counts leases that no hook gave back; it should stay 0."""
+    """Wraps LiteLLM's ASGI app. ``backstop`` counts leases that no hook gave back; it should stay 0.
 
-    def __init__(self, app: App) -> None:
+    ``on_started`` is called once LiteLLM is up.
+    """
+
+    def __init__(self, app: App, on_started: Callable[[], None]) -> None:
         self._app = app
+        self._on_started = on_started
         self.backstop = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's message exchange."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, self._watching_start(send))
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -63,6 +70,14 @@ class Gateway:
             if left:
                 self.backstop += left
                 log.warning("event=backstop path=%s leases=%d", path, left)
+
+    def _watching_start(self, send: Send) -> Send:
+        async def watched(message: Message) -> None:
+            await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                self._on_started()
+
+        return watched
 
 
 class _Body:

@@ -82,7 +82,7 @@ class _Ask:
 
 
 class LeaseClient:
-    """All leases of this process, over one connection that is opened when first needed.
+    """All leases of this process, over one connection.
 
     Not thread-safe: use it from one event loop.
     """
@@ -128,8 +128,7 @@ class LeaseClient:
             message["may_switch"] = False
         ask = self._asks[id_] = _Ask(message, on_event)
         self._out.put_nowait(message)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="lease connection")
+        self.connect()
         try:
             await ask.answer
         except asyncio.CancelledError:
@@ -138,6 +137,11 @@ class LeaseClient:
         finally:
             self._asks.pop(id_, None)
         return Lease(self, id_, model)
+
+    def connect(self) -> None:
+        """Have a connection from now on; the first ``acquire`` does it too."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="lease connection")
 
     async def aclose(self) -> None:
         """Close the connection; every lease is given back by that."""

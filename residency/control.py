@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from roundhouse.launchers.engine_host import EngineHost
 from roundhouse.residency.facts import (
     Asked,
     Fact,
@@ -51,10 +52,14 @@ def _line(event: Event) -> bytes:
 
 
 class Control:
-    """The routes, over one scheduler. ``on_shutdown`` is called when an ordered shutdown is complete."""
+    """The routes, over one scheduler and, if there is one, an engine host.
 
-    def __init__(self, scheduler: Scheduler, on_shutdown: Callable[[], None]) -> None:
+    ``on_shutdown`` is called when an ordered shutdown is complete.
+    """
+
+    def __init__(self, scheduler: Scheduler, host: EngineHost | None, on_shutdown: Callable[[], None]) -> None:
         self._scheduler = scheduler
+        self._host = host
         self._on_shutdown = on_shutdown
         self._registry = CollectorRegistry()
         self._registry.register(Collector(scheduler.status))
@@ -79,7 +84,8 @@ class Control:
 
     async def status(self, request: Request) -> Response:
         """GET /status: the public JSON."""
-        return JSONResponse(self._scheduler.status())
+        host = self._host.status() if self._host is not None else None
+        return JSONResponse(self._scheduler.status() | {"engine_host": host})
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics: Prometheus text, read from the same status."""
@@ -176,6 +182,8 @@ class Control:
         ``{"op": "hold", "id", "model"}``, or a list of these. Out: a list of events, each with its ``id``.
         """
         await socket.accept()
+        if self._host is not None:
+            self._host.want()  # a gateway is up: from now on the imports delay nobody
         await LeaseConnection(self._scheduler, socket).serve()
 
 

@@ -18,6 +18,7 @@ from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import Settings
 from roundhouse.launchers.records import sweep
 from roundhouse.launchers.registry import build_launcher
+from roundhouse.launchers.vllm import build_host
 from roundhouse.residency.control import Control
 from roundhouse.residency.machine import Machine
 from roundhouse.residency.scheduler import Scheduler
@@ -42,7 +43,8 @@ def build_machine(settings: Settings) -> Machine:
 
 async def serve(listener: socket.socket, settings: Settings) -> int:
     """Serve the control plane on ``listener`` until SIGTERM or an ordered shutdown; the exit code."""
-    launchers = {name: build_launcher(entry) for name, entry in settings.models.items()}
+    host = build_host(settings.models.values())
+    launchers = {name: build_launcher(entry, host) for name, entry in settings.models.items()}
     debug = os.environ.get("ROUNDHOUSE_DEBUG") == "1"
     scheduler = Scheduler(build_machine(settings), launchers, debug=debug)
 
@@ -50,12 +52,16 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await scheduler.adopt()
         await asyncio.to_thread(sweep, paths.engine_records(), keep=scheduler.pids())
+        keeping = asyncio.create_task(host.run(), name="engine host") if host is not None else None
         yield
+        if keeping is not None:
+            keeping.cancel()
+            await asyncio.wait([keeping])
         if scheduler.broken is None:
             await scheduler.close()
 
     config = uvicorn.Config(
-        Control(scheduler, on_shutdown=scheduler.closed.set).app(lifespan),
+        Control(scheduler, host, on_shutdown=scheduler.closed.set).app(lifespan),
         log_config=None,
         access_log=False,
         lifespan="on",

@@ -48,7 +48,10 @@ def engines(stack: Stack) -> list[int]:
         try:
             mine = process.environ().get("ROUNDHOUSE_HOME") == str(stack.home)
             leads = os.getsid(process.pid) == process.pid  # vLLM's own helpers have its command line before they exec
-            if mine and leads and "vllm.entrypoints.launchers.api_server.entry" in process.cmdline():
+            command = process.cmdline()
+            stock = "vllm.entrypoints.launchers.api_server.entry" in command
+            forked = command[:1] and command[0].startswith("VLLM::APIServer")
+            if mine and leads and (stock or forked):
                 found.append(process.pid)
         except (psutil.Error, ProcessLookupError):
             continue

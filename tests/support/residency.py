@@ -118,7 +118,7 @@ async def residency(
     listener.bind(str(path))
     listener.listen()
     config = uvicorn.Config(
-        Control(it.scheduler, it.shutdown.set).app(lifespan),
+        Control(it.scheduler, None, it.shutdown.set).app(lifespan),
         log_config=None,
         ws="websockets-sansio",
         ws_ping_interval=None,

@@ -1,0 +1,22 @@
+"""vLLM's server: the fake engine, with the key and the flags that it understands."""
+
+import asyncio
+import itertools
+import os
+import sys
+
+import engine
+
+
+def main():
+    """Be the fake engine. ``--fake=WORDS`` in ``launcher.args`` goes to it."""
+    words = sys.argv[1:]
+    flags = [word for text in words if text.startswith("--fake=") for word in text.removeprefix("--fake=").split()]
+    options = dict(itertools.pairwise(words))
+    os.environ["ENGINE_KEY"] = os.environ["VLLM_API_KEY"]
+    sys.argv = ["engine", "--port", options["--port"], "--model", options["--served-model-name"], *flags]
+    asyncio.run(engine.main())
+
+
+if __name__ == "__main__":
+    main()
