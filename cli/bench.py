@@ -51,3 +51,16 @@ def switch(rounds: int, as_json: bool) -> None:
         _print(bench.run(max(2, rounds), _progress), as_json)
     except RuntimeError as error:
         raise CliError(str(error)) from error
+
+
+@command.command(help="A cold engine's way to its first answer: stock, and forked from the engine host.")
+@click.option("--pairs", default=5, show_default=True, help="How many starts of each kind, for each model.")
+@click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
+def start(pairs: int, as_json: bool) -> None:
+    """Run ``bench start``."""
+    from roundhouse.bench import start as bench
+
+    try:
+        _print(bench.run(max(1, pairs), _progress), as_json)
+    except RuntimeError as error:
+        raise CliError(str(error)) from error

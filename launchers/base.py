@@ -58,6 +58,9 @@ class Engine(Protocol):
 class Launcher(Protocol):
     """One model's way of being started and adopted."""
 
+    async def prepare(self) -> None:
+        """Do ahead of a start what needs nothing of the device. Cancellable; nothing depends on it."""
+
     async def start(self, report: Callable[[Progress], None]) -> Engine:
         """Start and return when it answers.
 

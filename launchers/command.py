@@ -37,6 +37,9 @@ class ProcessLauncher:
         """What to run now. Raises LaunchError if it cannot be run."""
         raise NotImplementedError
 
+    async def prepare(self) -> None:
+        """Nothing is known of what a command reads."""
+
     async def start(self, report: Callable[[Progress], None]) -> Engine:
         """Start the engine and return it once it answers. Raises LaunchError."""
         return await launch(self.spec(), report)

@@ -74,8 +74,12 @@ class Downloads:
         """Whether ``model`` (``owner/name``, or a folder) is here, whole."""
         if is_folder(model):
             return Path(model).expanduser().is_dir()
+        return self.folder(model) is not None
+
+    def folder(self, model: str) -> Path | None:
+        """Where the downloaded ``model`` is, if it is here, whole."""
         folder = self._read().get(model)
-        return folder is not None and Path(folder).is_dir()
+        return Path(folder) if folder is not None and Path(folder).is_dir() else None
 
     def fetch(self, model: str, report: Report) -> None:
         """Download ``model`` if it is not complete; continues where an earlier, interrupted one stopped.

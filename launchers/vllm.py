@@ -17,9 +17,10 @@ from roundhouse.launchers.base import Engine, LaunchError, Progress
 from roundhouse.launchers.command import ProcessLauncher, identity, log_path
 from roundhouse.launchers.engine_host import NAME, EngineHost, HostError, HostSpec
 from roundhouse.launchers.environment import engine_environment, expand
+from roundhouse.launchers.page_cache import read_ahead
 from roundhouse.launchers.process import Spec
 from roundhouse.launchers.readiness import launch
-from roundhouse.launchers.weights import Source, recorded, tiny_folder
+from roundhouse.launchers.weights import Source, local_folder, recorded, tiny_folder
 
 log = logging.getLogger("roundhouse.vllm")
 
@@ -43,6 +44,13 @@ class VllmProcess(ProcessLauncher):
         self._launcher = launcher
         self._host = host if launcher.host == "auto" else None
         self._longest_s: float | None = None
+
+    async def prepare(self) -> None:
+        """Have the kernel read the weights: from the disk they may take longer than all else in a start."""
+        with suppress(LaunchError, OSError):
+            folder = local_folder(self.weights())
+            if folder is not None:
+                await read_ahead(folder)
 
     async def start(self, report: Callable[[Progress], None]) -> Engine:
         """Start the server and return it once it answers: from the host if that works. Raises LaunchError."""

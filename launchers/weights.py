@@ -15,7 +15,7 @@ from typing import Literal
 
 from roundhouse.config.paths import engine_python, home
 from roundhouse.config.schema import Settings, VllmLauncher
-from roundhouse.launchers.download import DownloadError, Downloads, Report, hub_reachable
+from roundhouse.launchers.download import DownloadError, Downloads, Report, hub_reachable, is_folder
 
 TINY_SCRIPT = Path(__file__).with_name("tiny_models.py")
 NOISE = "the models are tiny stand-ins with random weights: their text is noise"
@@ -48,6 +48,11 @@ def models_dir() -> Path:
 def tiny_folder(stand_in: str) -> Path:
     """Where the tiny model that stands in for models of the kind ``stand_in`` lies."""
     return models_dir() / "tiny" / stand_in
+
+
+def local_folder(model: str) -> Path | None:
+    """Where the files of ``model`` (a folder, or a name on the hub) are on this machine, if they are here."""
+    return Path(model) if is_folder(model) else _downloads().folder(model)
 
 
 def recorded() -> Source | None:

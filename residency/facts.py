@@ -163,6 +163,13 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare:
+    """``model`` is next on its device: do what needs nothing of the device. Nothing comes back."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Stop the engine of ``model``, or end its start; answer with ``Stopped``. ``force``: at once."""
 
@@ -195,4 +202,4 @@ class Alarm:
     text: str
 
 
-Order = Start | Stop | Grant | Refuse | Alarm
+Order = Prepare | Start | Stop | Grant | Refuse | Alarm

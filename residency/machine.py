@@ -25,6 +25,7 @@ from roundhouse.residency.facts import (
     Grant,
     Held,
     Order,
+    Prepare,
     Ready,
     Refuse,
     ShutdownCommanded,
@@ -315,7 +316,7 @@ class Machine:
         track.target = engine.model
         if track.resident != engine.model:
             self.counters.switches += 1
-        track.resident = engine.model
+        track.resident, track.prepared = engine.model, None
         self.counters.starts += 1
         engine.go(State.STARTING, now, "wanted")
         self._orders.append(Start(engine.model))
@@ -335,6 +336,7 @@ class Machine:
             track.gate = decision.wake_at
             self._grant_all(resident)
             if resident.leases or not demands:
+                self._prepare(track, decision.target)
                 return
         elif resident.state is State.READY:
             resident.go(State.DRAINING, now, decision.reason)
@@ -354,6 +356,14 @@ class Machine:
             )
         if forced or late or not resident.leases:
             self._stop(resident, now, force=forced or late, reason=decision.reason)
+        else:
+            self._prepare(track, decision.target)
+
+    def _prepare(self, track: Track, target: str | None) -> None:
+        """The resident is still needed: what the next model needs nothing of the device for is done meanwhile."""
+        if target is not None and target != track.prepared:
+            self._orders.append(Prepare(target))
+        track.prepared = target
 
     def _demands(self, engines: Iterable[Engine]) -> list[policy.Demand]:
         demands = []

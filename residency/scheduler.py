@@ -22,6 +22,7 @@ from roundhouse.residency.facts import (
     Failed,
     Grant,
     Order,
+    Prepare,
     Ready,
     Refuse,
     ShutdownCommanded,
@@ -60,6 +61,7 @@ class Scheduler:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, asyncio.Task[None]] = {}
         self._hurries: set[asyncio.Task[None]] = set()
+        self._prepares: set[asyncio.Task[None]] = set()
         self._progress: dict[str, Progress] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.closed = asyncio.Event()
@@ -137,6 +139,10 @@ class Scheduler:
                         "retry_after_s": retry,
                     },
                 )
+            case Prepare(model=model):
+                log.debug("event=prepare model=%s", model)
+                self._prepares.add(ahead := self._loop.create_task(self._prepare(model), name=f"prepare {model}"))
+                ahead.add_done_callback(self._prepares.discard)
             case Start(model=model):
                 self._tasks[model] = self._loop.create_task(self._run(model), name=f"engine {model}")
             case Stop(model=model, force=force, reason=reason):
@@ -179,6 +185,12 @@ class Scheduler:
             self._timer = self._loop.call_at(max(at, self.now), lambda: self.post(Ticked()))
 
     # --- engines -------------------------------------------------------------------------------
+
+    async def _prepare(self, model: str) -> None:
+        try:
+            await self._launchers[model].prepare()
+        except Exception:
+            log.exception("event=prepare_failed model=%s", model)
 
     async def _run(self, model: str) -> None:
         """Bring one engine up and watch it until it is gone. Cancelled by ``_stop`` while starting."""
@@ -255,6 +267,8 @@ class Scheduler:
 
     async def close(self) -> None:
         """Stop every engine: answers may run for FORCED_SHUTDOWN_S more, then all ends at once."""
+        for task in self._prepares:
+            task.cancel()
         if not any(e.state.occupies for e in self.machine.engines.values()):
             return
         done = asyncio.Event()

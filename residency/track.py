@@ -14,6 +14,7 @@ class Track:
     resident: str | None = None
     came_from: str | None = None
     target: str | None = None
+    prepared: str | None = None
     switching_since: float | None = None
     drain_deadline: float = inf
     settle_until: float = 0.0

@@ -51,8 +51,12 @@ class FakeLauncher:
         self.error: LaunchError | None = None
         self.adoptable = False
         self.starts = 0
+        self.prepares = 0
         self.stops: list[bool] = []
         self.engine: FakeEngine | None = None
+
+    async def prepare(self) -> None:
+        self.prepares += 1
 
     async def start(self, report: Callable[[Progress], None]) -> Engine:
         self.starts += 1
