@@ -51,6 +51,7 @@ class Engine:
     device: str
     state: State = State.STOPPED
     pid: int | None = None
+    cold: bool = True  # neither started nor prepared since this process began
     since: float = 0.0
     waiting: OrderedDict[Ticket, Waiter] = field(default_factory=OrderedDict)
     overdue: set[Ticket] = field(default_factory=set)

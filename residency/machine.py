@@ -316,7 +316,7 @@ class Machine:
         track.target = engine.model
         if track.resident != engine.model:
             self.counters.switches += 1
-        track.resident, track.prepared = engine.model, None
+        track.resident, track.prepared, engine.cold = engine.model, None, False
         self.counters.starts += 1
         engine.go(State.STARTING, now, "wanted")
         self._orders.append(Start(engine.model))
@@ -337,6 +337,8 @@ class Machine:
             self._grant_all(resident)
             if resident.leases or not demands:
                 self._prepare(track, decision.target)
+                if not resident.leases:
+                    self._prepare(track, policy.likely_next([e.model for e in mine if e.cold and e is not resident]))
                 return
         elif resident.state is State.READY:
             resident.go(State.DRAINING, now, decision.reason)
@@ -362,6 +364,7 @@ class Machine:
     def _prepare(self, track: Track, target: str | None) -> None:
         """The resident is still needed: what the next model needs nothing of the device for is done meanwhile."""
         if target is not None and target != track.prepared:
+            self.engines[target].cold = False
             self._orders.append(Prepare(target))
         track.prepared = target
 

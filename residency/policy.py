@@ -50,6 +50,14 @@ def next_demand(demands: Sequence[Demand]) -> Demand:
     return min(demands, key=lambda d: (not d.commanded, d.oldest))
 
 
+def likely_next(cold: Sequence[str]) -> str | None:
+    """Which of the models that have not been on the device yet to prepare while nothing is to be done.
+
+    The others' weights are in the page cache already, unless memory is short, and then there is no room.
+    """
+    return cold[0] if cold else None
+
+
 def gate_at(demands: Sequence[Demand]) -> float:
     """When the resident's gate shuts (clock seconds): ``min(deadline - time to get there)``.
 

@@ -61,7 +61,7 @@ class Scheduler:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, asyncio.Task[None]] = {}
         self._hurries: set[asyncio.Task[None]] = set()
-        self._prepares: set[asyncio.Task[None]] = set()
+        self._prepares: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, Progress] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.closed = asyncio.Event()
@@ -141,9 +141,11 @@ class Scheduler:
                 )
             case Prepare(model=model):
                 log.debug("event=prepare model=%s", model)
-                self._prepares.add(ahead := self._loop.create_task(self._prepare(model), name=f"prepare {model}"))
-                ahead.add_done_callback(self._prepares.discard)
+                self._prepares[model] = self._loop.create_task(self._prepare(model), name=f"prepare {model}")
             case Start(model=model):
+                for other, ahead in self._prepares.items():
+                    if other != model:
+                        ahead.cancel()  # the disk is for who waits
                 self._tasks[model] = self._loop.create_task(self._run(model), name=f"engine {model}")
             case Stop(model=model, force=force, reason=reason):
                 self._order_stop(model, force, reason)
@@ -267,7 +269,7 @@ class Scheduler:
 
     async def close(self) -> None:
         """Stop every engine: answers may run for FORCED_SHUTDOWN_S more, then all ends at once."""
-        for task in self._prepares:
+        for task in self._prepares.values():
             task.cancel()
         if not any(e.state.occupies for e in self.machine.engines.values()):
             return

@@ -51,6 +51,7 @@ async def test_another_model_waits_for_the_lease_and_then_gets_the_device(path: 
         second = asyncio.create_task(client.acquire("b"))
         await r.until(lambda: r.scheduler.machine.waiting == 1)
         assert state(r, "a") is State.READY
+        await r.until(lambda: r.launchers["b"].prepares == 1)
         first.release()
         assert (await second).model == "b"
         assert not r.launchers["a"].alive

@@ -120,6 +120,17 @@ def test_a_model_is_prepared_anew_when_it_is_next_again(drive: Driver) -> None:
     assert drive.ask("b", after=1.0)[1] == []  # c is next
 
 
+def test_while_nothing_is_to_be_done_each_model_that_was_not_on_yet_is_prepared_once(drive: Driver) -> None:
+    holder, _ = drive.ask("a")
+    assert drive.ready("a") == [Grant(holder)]
+    assert drive(Gone(holder)) == [Prepare("b")]
+    again, orders = drive.ask("a")
+    assert orders == [Grant(again)]
+    assert drive(Gone(again)) == [Prepare("c")]
+    once_more, _ = drive.ask("a")
+    assert drive(Gone(once_more)) == []
+
+
 def test_while_the_gate_is_open_the_resident_serves_newcomers_though_others_wait(drive: Driver) -> None:
     drive.ask("a")
     drive.ready("a")
@@ -247,7 +258,7 @@ def test_a_crashed_engine_is_cleaned_up_and_started_again_for_the_next_request(d
 def test_giving_back_twice_is_harmless(drive: Driver) -> None:
     ticket, _ = drive.ask("a")
     drive.ready("a")
-    assert drive(Gone(ticket)) == []
+    drive(Gone(ticket))
     assert drive(Gone(ticket)) == []
     assert drive(Gone(Ticket(99))) == []
 
@@ -288,7 +299,7 @@ def test_a_switch_shuts_the_gate_at_once_and_leaves_the_model_on_its_own(drive: 
     assert drive.state("a") is State.DRAINING
     drive(Gone(holder))
     assert drive(Stopped("a")) == [Start("b")]
-    assert drive.ready("b") == [Grant(Ticket(50))]
+    assert Grant(Ticket(50)) in drive.ready("b")
     assert drive.state("b") is State.READY
 
 
