@@ -7,6 +7,7 @@ refused. It never imports LiteLLM.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 
@@ -28,7 +29,7 @@ WORKER_HEALTHY_S = 60
 BACKLOG = 2048
 
 
-def prepare_environment(config: str) -> None:
+def prepare_environment(config: str, workers: int) -> None:
     """Set what LiteLLM reads from the environment; what the user has set wins."""
     defaults = {
         "LITELLM_MODE": "PRODUCTION",  # do not read a .env of its own
@@ -46,6 +47,11 @@ def prepare_environment(config: str) -> None:
         os.environ.setdefault(name, value)
     os.environ.setdefault("REDIS_URL", redis_url())
     os.environ["CONFIG_FILE_PATH"] = config
+    if workers > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # else /metrics tells of one worker only
+        folder = paths.run_dir() / "prometheus"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -75,13 +81,14 @@ def main() -> int:
     if not os.environ.get("LITELLM_MASTER_KEY"):
         print("proxy: LITELLM_MASTER_KEY is not set; './roundhouse up' makes one in .env", file=sys.stderr)
         return EXIT_CONFIG
-    prepare_environment(str(settings.path))
+    workers = int(os.environ.get("ROUNDHOUSE_WORKERS", "1"))
+    prepare_environment(str(settings.path), workers)
     pids.record("proxy")
     listener = listen(os.environ.get("ROUNDHOUSE_HOST", "127.0.0.1"), port)
     config = uvicorn.Config(
         "roundhouse.proxy.app:build",
         factory=True,
-        workers=int(os.environ.get("ROUNDHOUSE_WORKERS", "1")),
+        workers=workers,
         loop="uvloop",
         http="httptools",
         access_log=False,
