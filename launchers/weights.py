@@ -122,10 +122,11 @@ def _make_tiny(models: dict[str, VllmLauncher], report: Report) -> None:
             f"no tiny model can stand in for {', '.join(homeless)}: set model_info.launcher.stand_in to "
             "chat, code, vision or embedding, or run with the model hub reachable (up --models hub)"
         )
-    if _missing_tiny(_stand_ins(models)):
+    missing = _missing_tiny(_stand_ins(models))
+    if missing:
         report("making tiny models")
     # Also when all are there: the script knows whether an older version of it made them.
-    _run([str(engine_python()), str(TINY_SCRIPT), str(models_dir() / "tiny")], report)
+    _run([str(engine_python()), str(TINY_SCRIPT), str(models_dir() / "tiny")], report if missing else lambda _: None)
 
 
 def _run(argv: Sequence[str], report: Report) -> None:
