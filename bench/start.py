@@ -107,7 +107,7 @@ async def _ready(host: EngineHost) -> None:
     async with asyncio.timeout(HOST_S):
         while host.state != "ready":
             if host.state == "unsupported":
-                raise RuntimeError(f"there can be no engine host here; see {paths.log_dir() / 'engine-host.log'}")
+                raise RuntimeError(f"there can be no engine host here; see {paths.log_dir() / 'vllm-host.log'}")
             await asyncio.sleep(0.1)
 
 

@@ -41,6 +41,9 @@ def lines(status: dict[str, Any]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     result += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     result += [f"  {name}: {m['failure']}" for name, m in status["models"].items() if m["failure"]]
+    if host := status.get("engine_host"):
+        memory = f", {host['unique_bytes'] / 2**20:.0f} MiB of its own" if host["unique_bytes"] else ""
+        result.append(f"engine host: {host['state']}{memory}")
     return result
 
 

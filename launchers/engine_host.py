@@ -331,7 +331,7 @@ class EngineHost:
 
     @property
     def _log(self) -> Path:
-        return paths.log_dir() / f"{NAME}.log"
+        return paths.log_dir() / "vllm-host.log"
 
 
 def _exit_code(process: subprocess.Popen[bytes] | None) -> int | None:

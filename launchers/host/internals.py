@@ -98,7 +98,7 @@ def warm(model: str) -> None:
     Reads its configuration and tokenizer; touches no weights and no device.
     """
     from transformers import AutoConfig, AutoProcessor, AutoTokenizer
-    from vllm.model_executor.models import ModelRegistry
+    from vllm.model_executor.models import registry
 
     config: Any = AutoConfig.from_pretrained(model, local_files_only=True)
     for auto in (AutoTokenizer, AutoProcessor):
@@ -107,10 +107,13 @@ def warm(model: str) -> None:
         except (OSError, ValueError):
             continue  # a model without text, or without pictures
     for architecture in config.architectures or ():
-        registered = ModelRegistry.models.get(architecture)
-        if registered is not None:
-            registered.inspect_model_cls()
-            registered.load_model_cls()
+        registered = registry.ModelRegistry.models.get(architecture)
+        if isinstance(registered, registry._LazyRegisteredModel):
+            # vLLM inspects a class in a process of its own, for 7 s, the first time. Here all is imported already.
+            info = registry._ModelInfo.from_model_cls(registered.load_model_cls())
+            file = sys.modules[registered.module_name].__file__
+            assert file is not None
+            registered._save_modelinfo_to_cache(info, registered._get_modelinfo_module_hash(Path(file)))
 
 
 def unfit_to_fork() -> str | None:
