@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, WithJsonSchema
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+Size = Annotated[
+    ByteSize, Field(ge=0), WithJsonSchema({"type": ["string", "integer"], "examples": ["16GiB", "512MiB"]})
+]
+
+
+def _no_is_off(value: object) -> object:
+    """YAML reads ``off`` as false."""
+    return "off" if value is False else value
 
 
 class Strict(BaseModel):
@@ -18,16 +26,29 @@ class Strict(BaseModel):
 
 
 class Device(Strict):
-    """Something that one engine at a time is on: a GPU, or the CPU of a machine without one."""
+    """What engines run on: a GPU, or the CPU of a machine without one."""
 
     id: str = Field("gpu0", description="The name by which launchers and status refer to the device.")
+    memory: Size | None = Field(
+        None,
+        description="How much memory it has; by default what the driver says. Where neither tells, one engine at a time.",
+    )
+    reserve: Size = Field(
+        ByteSize(512 * 2**20), description="Memory of the device that stays free for others: a desktop, a browser."
+    )
 
 
 class ResidencySettings(Strict):
     """The top-level key ``residency``."""
 
     devices: tuple[Device, ...] = Field(
-        (Device(id="gpu0"),), description="The devices. Each has at most one engine at a time.", min_length=1
+        (Device(id="gpu0"),), description="The devices that engines run on.", min_length=1
+    )
+    ram_budget: Size | None = Field(
+        None, description="RAM that sleeping models' weights may take; by default half of the machine's."
+    )
+    default: str | None = Field(
+        None, description="The model that comes back onto its device when nobody wants another."
     )
     max_wait_s: Annotated[float, Field(ge=0)] = Field(
         300.0, description="How long a request may wait for its model before it is refused, in seconds."
@@ -49,6 +70,17 @@ class BaseLauncher(Strict):
         description="Environment variables for the engine; ${NAME} stands for one of ours.",
     )
     device: str | None = Field(None, description="The id of the device it runs on; by default the first.")
+    memory: Size | None = Field(
+        None, description="What the engine takes of the device while it answers; by default measured."
+    )
+    pinned: bool = Field(False, description="Whether it stays on the device once it is there.")
+    preload: bool = Field(False, description="Whether it is started when Roundhouse is.")
+    idle_sleep_s: Seconds | None = Field(
+        None, description="After how long without a request it is put to sleep, though nobody wants its place."
+    )
+    idle_stop_s: Seconds | None = Field(
+        None, description="After how long without a request it is stopped, though nobody wants its place."
+    )
     start_timeout_s: Seconds = Field(600.0, description="How long a start may take before it counts as failed.")
     stop_grace_s: Seconds = Field(20.0, description="How long the engine may take to end by itself when stopped.")
 
@@ -59,7 +91,12 @@ class VllmLauncher(BaseLauncher):
     kind: Literal["vllm"]
     model: str = Field(description="A folder with weights, or a name on the model hub.", min_length=1)
     args: tuple[str, ...] = Field((), description="Further arguments of vLLM's server.")
-    host: Literal["auto", "off"] = Field(
+    sleep: Annotated[Literal["auto", "off", 1, 2], BeforeValidator(_no_is_off)] = Field(
+        "auto",
+        description="How it makes room: asleep at level 1 (weights in RAM) or 2 (weights dropped), off: stopped, "
+        "auto: as memory allows.",
+    )
+    host: Annotated[Literal["auto", "off"], BeforeValidator(_no_is_off)] = Field(
         "auto", description="Whether it may be forked from a process that has imported vLLM already."
     )
     stand_in: Literal["chat", "code", "vision", "embedding"] | None = Field(

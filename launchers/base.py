@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from roundhouse.footprint.need import Footprint
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -41,12 +43,47 @@ class LaunchError(Exception):
         return self.code is not None and self.code < 0
 
 
+class SleepError(Exception):
+    """An engine could not be put to sleep or woken, or what came of it is wrong: it is not to be trusted any more.
+
+    ``text`` says what happened, for a person.
+    """
+
+    def __init__(self, model: str, text: str) -> None:
+        self.model, self.text = model, text
+        super().__init__(text)
+
+
 class Engine(Protocol):
     """A running engine."""
 
     @property
     def pid(self) -> int:
         """Its main process."""
+
+    def pids(self) -> frozenset[int]:
+        """Every living process of it: those that may hold memory of the device."""
+
+    @property
+    def asleep(self) -> int | None:
+        """The level at which it sleeps, ``None`` while it is awake."""
+
+    async def sleep(self, level: int) -> None:
+        """Put it to sleep (1: weights in RAM, 2: weights dropped); on return it says that it sleeps.
+
+        Whether the device's memory is back is for the caller to see. Only for an engine without requests of ours.
+        On cancellation its state is unknown, and it has to be stopped.
+
+        Raises:
+            SleepError: it does not sleep.
+        """
+
+    async def wake(self) -> None:
+        """Wake it; on return it gives the answer that it gave before it first slept. Cancellation as in ``sleep``.
+
+        Raises:
+            SleepError: it does not wake, or answers something else.
+        """
 
     async def exited(self) -> EngineExit:
         """Return when the main process is gone. Cancellable; may be awaited by several."""
@@ -57,6 +94,17 @@ class Engine(Protocol):
 
 class Launcher(Protocol):
     """One model's way of being started and adopted."""
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The sleep levels that its engines may use; empty if they can only be stopped."""
+
+    @property
+    def identity(self) -> str:
+        """Tells this model with these flags on this engine version from any other: what was measured holds for it."""
+
+    def expected(self) -> Footprint | None:
+        """What an engine is going to need, from its files and flags; ``None`` where that cannot be told."""
 
     async def prepare(self) -> None:
         """Do ahead of a start what needs nothing of the device. Cancellable; nothing depends on it."""

@@ -1,0 +1,1 @@
+"""What a model needs: device memory awake and asleep, RAM, KV cache, told from its files before anything starts."""
