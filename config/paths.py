@@ -50,6 +50,11 @@ def log_dir() -> Path:
     return _private(home() / "log")
 
 
+def measurements() -> Path:
+    """What was measured of engines: times and memory."""
+    return home() / "measurements.json"
+
+
 def engine_records() -> Path:
     """One JSON file per engine that runs."""
     return _private(run_dir() / "engines")

@@ -93,6 +93,7 @@ class Engine:
     device: str
     options: Options = field(default_factory=Options)
     footprint: Footprint | None = None
+    measured: Measured = field(default_factory=Measured)
     state: State = State.STOPPED
     level: int = 0  # of its sleep, while it sleeps, falls asleep or wakes
     pid: int | None = None
@@ -114,7 +115,6 @@ class Engine:
     failures: int = 0
     failed_until: float = 0.0
     failure: str = ""
-    measured: Measured = field(default_factory=Measured)
     history: deque[str] = field(default_factory=lambda: deque(maxlen=HISTORY))
     _deadlines: list[tuple[float, Ticket]] = field(default_factory=list)
 
@@ -205,6 +205,14 @@ class Engine:
         self.footprint = replace(old, awake=awake, estimated=False)
 
     # --- sleep -------------------------------------------------------------------------------
+
+    def sleeps_with(self) -> int | None:
+        """How many bytes of its device it may keep asleep, as far as is known."""
+        if self.first_residual is not None and self.footprint is not None:
+            return self.footprint.residual + GROWTH_BYTES
+        if self.footprint is None or self.footprint.estimated:
+            return None
+        return max(self.footprint.awake // 2, self.footprint.residual + GROWTH_BYTES)
 
     def slept(self, residual: int | None) -> None:
         """Take in how much of its device a sleeper keeps, and whether that has grown."""

@@ -203,10 +203,14 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Put the engine of ``model``, which has no leases, to sleep; answer with ``Slept`` or ``Failed``."""
+    """Put the engine of ``model``, which has no leases, to sleep; answer with ``Slept`` or ``Failed``.
+
+    It has failed if its device's memory is not back but for ``at_most`` bytes (``None``: nobody can tell).
+    """
 
     model: str
     level: int
+    at_most: int | None
     reason: str
 
 

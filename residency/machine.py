@@ -13,7 +13,7 @@ from math import inf
 
 from roundhouse.footprint.need import Footprint
 from roundhouse.residency.desk import Counters, Desk
-from roundhouse.residency.engine import Engine, Options, Waiter
+from roundhouse.residency.engine import Engine, Measured, Options, Waiter
 from roundhouse.residency.facts import (
     Adopted,
     Alarm,
@@ -55,6 +55,7 @@ class Model:
     device: str
     options: Options = field(default_factory=Options)
     footprint: Footprint | None = None
+    measured: Measured = field(default_factory=Measured)
 
 
 @dataclass
@@ -79,7 +80,14 @@ class Machine:
         """A machine for ``models`` (name -> its device, or all that is known) on ``devices``."""
         known = {name: it if isinstance(it, Model) else Model(it) for name, it in models.items()}
         engines = {
-            name: Engine(name, it.device, it.options, it.footprint, recalled=it.options.pinned or it.options.preload)
+            name: Engine(
+                name,
+                it.device,
+                it.options,
+                it.footprint,
+                it.measured,
+                recalled=it.options.pinned or it.options.preload,
+            )
             for name, it in known.items()
         }
         ledgers = devices if isinstance(devices, Mapping) else {device: Ledger() for device in devices}

@@ -232,7 +232,7 @@ class Track:
             engine.level = level
             engine.go(State.SLEEPING, now, reason)
             self.desk.counters.sleeps += 1
-            self.desk.orders.append(Sleep(engine.model, level, reason))
+            self.desk.orders.append(Sleep(engine.model, level, engine.sleeps_with(), reason))
         else:
             self.stop(engine, now, force=force, reason=reason)
 
