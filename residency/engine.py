@@ -102,6 +102,7 @@ class Engine:
     used: float = 0.0  # when it last had a request
     recalled: bool = False  # brought onto its device by no request: pinned, preloaded, default
     dismissed: bool = False  # a person took it off: it does not come back by itself
+    broken: bool = False  # its main process is gone
     pins: bool = False  # its weights are in pinned RAM, as from its first sleep at level 1
     worn: bool = False  # it leaks: stopped, not put to sleep, when it leaves
     first_residual: int | None = None
@@ -170,6 +171,11 @@ class Engine:
     def wanted(self) -> bool:
         """Whether it is to become ready: somebody waits for it, or it belongs on its device."""
         return self.asked_for or self.recalled
+
+    @property
+    def rests(self) -> bool:
+        """Whether it has no more than its residual of the device: it sleeps, or slept when its stop began."""
+        return self.level > 0 and self.state in (State.ASLEEP, State.STOPPING)
 
     @property
     def idle_since(self) -> float:

@@ -200,7 +200,7 @@ class Machine:
 
     def _held(self, fact: Held) -> None:
         engine = self.engines.get(fact.model)
-        if engine is not None and engine.state.serves:
+        if engine is not None and engine.state.serves and not engine.broken:
             engine.leases.add(fact.ticket)
             self.desk.place[fact.ticket] = engine
 
@@ -325,11 +325,20 @@ class Machine:
             case Exited(text=text):
                 self.counters.crashes += 1
                 self.desk.orders.append(Alarm(f"engine {engine.model} ended by itself while {engine.state}: {text}"))
-                track.stop(engine, now, force=True, reason="its process ended")
+                self._broken(engine, track, now)
             case Stopped():
                 engine.measured.learn("stop_s", now - engine.since)
                 engine.go(State.STOPPED, now, "nothing of it is left")
                 self._off(engine)
+
+    def _broken(self, engine: Engine, track: Track, now: float) -> None:
+        """Its process is gone. What is left of it goes as soon as nothing else moves on the device."""
+        self.desk.drop_leases(engine)
+        engine.broken = True
+        if engine.state.moves:
+            track.stop(engine, now, force=True, reason="its process ended")
+        elif engine.state is State.READY:
+            engine.go(State.DRAINING, now, "its process ended")
 
     def _adopted(self, engine: Engine, track: Track, pid: int, level: int | None, now: float) -> None:
         engine.go(State.READY if level is None else State.ASLEEP, now, "adopted")
@@ -360,7 +369,7 @@ class Machine:
     def _off(self, engine: Engine) -> None:
         """Nothing of the engine is left: no process, and none of its memory."""
         engine.pid, engine.level, engine.first_residual = None, 0, None
-        engine.pins = engine.worn = False
+        engine.pins = engine.worn = engine.broken = False
         for ticket in list(engine.unloads):
             del engine.unloads[ticket]
             if ticket in self._unloads:

@@ -83,7 +83,7 @@ class Track:
         moving = next((engine for engine in self.engines if engine.state.moves), None)
         if moving is not None:
             self._reconsider(moving, now)
-        elif now < self.settle_until and not any(engine.unloads for engine in self.engines):
+        elif now < self.settle_until and not any(engine.unloads or engine.broken for engine in self.engines):
             self._wake(self.settle_until, now)
         else:
             self._next(now)
@@ -106,7 +106,7 @@ class Track:
             self._leave(moving, 0, now, force=True, reason="nobody waits for it any more")
 
     def _next(self, now: float) -> None:
-        if self._unload(now):
+        if self._clear(now):
             return
         found = self._choose(now)
         if found is None:
@@ -115,8 +115,12 @@ class Track:
         engine, leaves, demands = found
         self._make_way(engine, leaves, demands, now)
 
-    def _unload(self, now: float) -> bool:
-        """Whether an engine that a command takes off the device has begun to leave."""
+    def _clear(self, now: float) -> bool:
+        """Whether an engine that has crashed, or that a command takes off the device, has begun to leave."""
+        for engine in self.engines:
+            if engine.broken:
+                self.stop(engine, now, force=True, reason="its process ended")
+                return True
         for engine in self.engines:
             if not engine.unloads:
                 continue
@@ -157,7 +161,7 @@ class Track:
     def holders(self, now: float, beside: Engine | None = None) -> list[Holder]:
         """Everybody who has memory of this device, ``beside`` apart."""
         return [
-            Holder(e.model, e.footprint, e.state is not State.ASLEEP, e.used, self._level(e, now), e.options.pinned)
+            Holder(e.model, e.footprint, not e.rests, e.used, self._level(e, now), e.options.pinned)
             for e in self.engines
             if e.state.occupies and e is not beside
         ]
@@ -239,6 +243,8 @@ class Track:
     def stop(self, engine: Engine, now: float, *, force: bool, reason: str) -> None:
         """End the engine, whatever it does."""
         self.desk.drop_leases(engine)
+        if engine.state is not State.ASLEEP:
+            engine.level = 0
         engine.go(State.STOPPING, now, reason)
         self.desk.counters.stops += 1
         self.desk.orders.append(Stop(engine.model, force, reason))
@@ -246,7 +252,7 @@ class Track:
     def _reopen(self, engines: Iterable[Engine], now: float) -> None:
         """Whoever drains and does not have to leave any more lets people in again."""
         for engine in engines:
-            if engine.state is State.DRAINING and not engine.unloads:
+            if engine.state is State.DRAINING and not (engine.unloads or engine.broken):
                 engine.go(State.READY, now, "its place is not needed any more")
                 self.desk.grant_all(engine, now)
 
