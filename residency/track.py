@@ -281,11 +281,14 @@ class Track:
         holders = self.holders(now)
         if not self.ledger.over(holders):
             return False
-        for leave in self.ledger.room_for(Footprint(0), holders) or ():
-            engine = self.engine(leave.model)
-            if not engine.leases:
-                self._leave(engine, leave.level, now, force=False, reason="other programs need its memory")
-                return True
+        idle = [holder for holder in holders if not (holder.fixed or self.engine(holder.model).leases)]
+        busy = sum(self.ledger.held(holder) for holder in holders if holder not in idle)
+        leaves = self.ledger.room_for(Footprint(busy), idle)
+        if leaves is None:  # not enough, but all that there is
+            leaves = [Leave(holder.model, 0) for holder in idle]
+        for leave in leaves:
+            self._leave(self.engine(leave.model), leave.level, now, force=False, reason="others need its memory")
+            return True
         return False
 
     def _rest(self, now: float) -> bool:
@@ -355,7 +358,8 @@ class Track:
         ahead = sum(e.remaining_s(now) for e in self.engines if e.state.moves)
         leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine)) or ()
         going = ((self.engine(leave.model), leave.level) for leave in leaves)
-        return cost + ahead + sum(e.leave_s(level) for e, level in going if not e.state.moves)
+        on_its_way = (State.SLEEPING, State.STOPPING)
+        return cost + ahead + sum(e.leave_s(level) for e, level in going if e.state not in on_its_way)
 
     def engine(self, model: str) -> Engine:
         """The engine of ``model``, which is on this device."""
