@@ -14,8 +14,9 @@ from roundhouse.config.schema import CommandLauncher, ModelEntry
 from roundhouse.footprint.need import Footprint
 from roundhouse.launchers.base import Engine, LaunchError, Progress
 from roundhouse.launchers.environment import engine_environment, expand
+from roundhouse.launchers.loopback import loopback_client
 from roundhouse.launchers.process import Child, Spec
-from roundhouse.launchers.readiness import health_client, healthy, launch
+from roundhouse.launchers.readiness import healthy, launch
 from roundhouse.launchers.records import kill_session, read_record
 
 
@@ -85,7 +86,7 @@ class ProcessLauncher:
 
     @staticmethod
     async def _answers(spec: Spec) -> bool:
-        async with health_client() as client:
+        async with loopback_client() as client:
             return await healthy(spec.port, spec.health_path, client)
 
 

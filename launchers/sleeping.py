@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from roundhouse.launchers.base import SleepError
-from roundhouse.launchers.readiness import health_client
+from roundhouse.launchers.loopback import loopback_client
 
 DRAIN_S = 10.0
 """How long what is left in the engine may hold up a sleep before it is aborted. Our own requests have ended before:
@@ -140,7 +140,7 @@ class SleepEndpoints:
     # --- one exchange --------------------------------------------------------------------------------
 
     def _client(self) -> httpx.AsyncClient:
-        client = health_client()
+        client = loopback_client()
         client.base_url = httpx.URL(f"http://127.0.0.1:{self.port}")
         client.headers["authorization"] = f"Bearer {self.key}"
         return client

@@ -40,8 +40,9 @@ class Card:
     def create(cls, path: str | os.PathLike[str], total: int = 16 * GIB, ram: int = 64 * GIB) -> Card:
         """A new, empty card of ``total``; ``ram`` is how much may be pinned in all."""
         state = {"total": total, "ram": ram, "held": {}, "pinned": {}, "moving": {}, "overlaps": 0, "peak": 0}
-        Path(path).write_text(json.dumps(state))
-        return cls(path)
+        card = cls(path)
+        card.path.write_text(json.dumps(state))
+        return card
 
     # --- looking -------------------------------------------------------------------------------------
 
@@ -78,7 +79,7 @@ class Card:
     # --- holding -------------------------------------------------------------------------------------
 
     def hold(self, size: int, pid: int | None = None) -> None:
-        """Process ``pid``, by default this one, holds ``size`` from now on. Raises OutOfMemory; then nothing changes."""
+        """Process ``pid``, by default this one, holds ``size`` from now on. Raises OutOfMemory, changing nothing."""
         with self._change() as state:
             me = owner(pid)
             others = sum(state["held"].values()) - state["held"].get(me, 0)
@@ -112,29 +113,32 @@ class Card:
     # --- the file ------------------------------------------------------------------------------------
 
     def _read(self) -> dict[str, Any]:
-        with self._locked() as file:
-            return living(json.load(file))
+        with self._locked():
+            return living(json.loads(self.path.read_text()))
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[dict[str, Any]]:
-        with self._locked() as file:
-            state = living(json.load(file))
+        with self._locked():
+            state = living(json.loads(self.path.read_text()))
             yield state
-            file.seek(0)
-            file.truncate()
-            json.dump(state, file)
+            new = self.path.with_suffix(".new")
+            new.write_text(json.dumps(state))
+            new.replace(self.path)  # whoever is killed here leaves a whole file
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[Any]:
-        with self.path.open("r+") as file:
+    def _locked(self) -> Iterator[None]:
+        with self.path.with_suffix(".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
+            yield
 
 
 def owner(pid: int | None) -> str:
     """A process as the file knows it: pid and start time."""
     pid = os.getpid() if pid is None else pid
-    return f"{pid}.{started(pid)}"
+    since = started(pid)
+    if since is None:
+        raise ProcessLookupError(pid)
+    return f"{pid}.{since}"
 
 
 def living(state: dict[str, Any]) -> dict[str, Any]:
