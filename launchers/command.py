@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-
-import httpx
+from contextlib import suppress
+from pathlib import Path
 
 from roundhouse.config import paths
 from roundhouse.config.schema import CommandLauncher, ModelEntry
-from roundhouse.launchers.base import Engine, Progress
+from roundhouse.footprint.need import Footprint
+from roundhouse.launchers.base import Engine, LaunchError, Progress
 from roundhouse.launchers.environment import engine_environment, expand
+from roundhouse.launchers.loopback import loopback_client
 from roundhouse.launchers.process import Child, Spec
-from roundhouse.launchers.readiness import health_client, healthy, launch
+from roundhouse.launchers.readiness import healthy, launch
 from roundhouse.launchers.records import kill_session, read_record
 
 
@@ -37,6 +40,27 @@ class ProcessLauncher:
         """What to run now. Raises LaunchError if it cannot be run."""
         raise NotImplementedError
 
+    def version(self) -> str:
+        """Tells this version of the engine's program from another; empty if it is not there."""
+        raise NotImplementedError
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """A process that is no more than a command can only be stopped."""
+        return ()
+
+    @property
+    def identity(self) -> str:
+        """A digest of what runs and of its version."""
+        runs = ""
+        with suppress(LaunchError):  # it cannot run, so that nothing is measured
+            runs = self.spec().identity
+        return hashlib.sha256(f"{runs} {self.version()}".encode()).hexdigest()
+
+    def expected(self) -> Footprint | None:
+        """Nothing is known of what a command needs."""
+        return None
+
     async def prepare(self) -> None:
         """Nothing is known of what a command reads."""
 
@@ -51,16 +75,19 @@ class ProcessLauncher:
             return None
         if record.alive:
             spec = self.spec()
-            async with health_client() as client:
-                if record.identity == spec.identity and await self._answers(spec, client):
-                    return Child(spec, record)
+            if record.identity == spec.identity and await self._answers(spec):
+                child = Child(spec, record)
+                if await child.as_recorded():
+                    return child
+                await child.stop(force=True)
         if kill_session(record.pid, record.created):
             record.remove(paths.engine_records())
         return None
 
     @staticmethod
-    async def _answers(spec: Spec, client: httpx.AsyncClient) -> bool:
-        return await healthy(spec.port, spec.health_path, client)
+    async def _answers(spec: Spec) -> bool:
+        async with loopback_client() as client:
+            return await healthy(spec.port, spec.health_path, client)
 
 
 class CommandProcess(ProcessLauncher):
@@ -86,3 +113,8 @@ class CommandProcess(ProcessLauncher):
             start_timeout_s=it.start_timeout_s,
             stop_grace_s=it.stop_grace_s,
         )
+
+    def version(self) -> str:
+        """When the program was last changed: commands have no common way to ask for a version."""
+        program = shutil.which(expand(self._launcher.argv[0], self._entry.name, self._launcher.port))
+        return str(Path(program).stat().st_mtime_ns) if program is not None else ""

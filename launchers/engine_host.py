@@ -35,8 +35,9 @@ PROGRAM = Path(__file__).resolve().parent / "host" / "__main__.py"
 UNSUPPORTED = 3
 """The host's exit code where it cannot work: another vLLM, or a system on which vLLM does not fork."""
 
-LATE = frozenset({"VLLM_API_KEY", "VLLM_RPC_BASE_PATH", "TMPDIR"})
-"""Variables that vLLM reads when a server starts. Any other might be read by an import, so that a model
+LATE = frozenset({"VLLM_API_KEY", "VLLM_RPC_BASE_PATH", "VLLM_SERVER_DEV_MODE", "TMPDIR"})
+"""Variables that vLLM reads when a server starts (the last but one also in an import, for the default of a flag that
+every server is given). Any other might be read by an import, so that a model
 which sets one cannot come from the host."""
 
 FORK_S = 10.0

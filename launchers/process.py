@@ -8,16 +8,18 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from roundhouse.launchers import log as logs
-from roundhouse.launchers.base import EngineExit
+from roundhouse.launchers.base import EngineExit, SleepError
 from roundhouse.launchers.records import Record, kill_session, session
+from roundhouse.launchers.sleeping import SleepEndpoints
 
 SECOND_TERM_S = 5.0
 """vLLM can swallow a SIGTERM while it starts or hang on open connections; a second one ends it in some seconds."""
@@ -37,7 +39,7 @@ class Spec:
     """Everything needed to run one engine.
 
     ``identity`` tells whether a running one is of this configuration; ``scratch`` is a folder that is the
-    engine's alone, empty when it starts and gone when it has ended.
+    engine's alone, empty when it starts and gone when it has ended; ``endpoints`` is how it is put to sleep.
     """
 
     model: str
@@ -51,6 +53,7 @@ class Spec:
     start_timeout_s: float
     stop_grace_s: float
     scratch: Path | None = None
+    endpoints: SleepEndpoints | None = None
 
     def prepare(self) -> None:
         """Have the log and the folders as a start wants them."""
@@ -120,6 +123,65 @@ class Child:
     def alive(self) -> bool:
         """Whether the main process runs."""
         return not self._gone.is_set()
+
+    def pids(self) -> frozenset[int]:
+        """Every living process of its session."""
+        return frozenset(process.pid for process in session(self.pid, self._record.created))
+
+    @property
+    def asleep(self) -> int | None:
+        """The level at which it sleeps, ``None`` while it is awake."""
+        return self._record.asleep
+
+    async def sleep(self, level: int) -> None:
+        """Put it to sleep, and before it ever slept learn what it answers to the probe. Raises SleepError."""
+        endpoints = self._endpoints()
+        with self._last_words():
+            if self._record.probe is None:
+                self._note(probe=await endpoints.probe())
+            self._note(moving=True)
+            await endpoints.sleep(level)
+            self._note(moving=False, asleep=level)
+
+    async def wake(self) -> None:
+        """Wake it and compare what it answers with what it answered before. Raises SleepError."""
+        endpoints, level, probe = self._endpoints(), self._record.asleep, self._record.probe
+        if level is None or probe is None:
+            raise SleepError(self._spec.model, f"model {self._spec.model!r}: it is not asleep")
+        with self._last_words():
+            self._note(moving=True)
+            await endpoints.wake(level)
+            await endpoints.require(probe)
+            self._note(moving=False, asleep=None)
+
+    async def as_recorded(self) -> bool:
+        """Whether it is awake or asleep as its record says, and not on the way between: if not, nobody knows."""
+        if self._record.moving:
+            return False
+        if self._spec.endpoints is None:
+            return self._record.asleep is None
+        with suppress(SleepError):
+            return await self._spec.endpoints.asleep() == (self._record.asleep is not None)
+        return False
+
+    def _endpoints(self) -> SleepEndpoints:
+        if self._spec.endpoints is None:
+            raise SleepError(self._spec.model, f"model {self._spec.model!r}: its engine cannot sleep")
+        return self._spec.endpoints
+
+    def _note(self, **changes: Any) -> None:
+        """Change the record, here and on disk: whoever adopts the engine has to know."""
+        self._record = replace(self._record, **changes)
+        self._record.write(self._spec.records)
+
+    @contextmanager
+    def _last_words(self) -> Iterator[None]:
+        """Add the end of the engine's log to a SleepError: it says why, as the answer does not."""
+        try:
+            yield
+        except SleepError as error:
+            words = logs.last_words(self._spec.log)
+            raise SleepError(error.model, error.text + (f'; last log line: "{words}"' if words else "")) from error
 
     def _main_is_gone(self) -> None:
         if self._fd is not None:

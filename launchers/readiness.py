@@ -12,6 +12,7 @@ import psutil
 
 from roundhouse.launchers import log as logs
 from roundhouse.launchers.base import LaunchError, Progress
+from roundhouse.launchers.loopback import loopback_client
 from roundhouse.launchers.phases import goes_on, phase_of
 from roundhouse.launchers.process import Child, Spec
 from roundhouse.launchers.records import kill_session, read_record
@@ -87,11 +88,6 @@ async def healthy(port: int, path: str, client: httpx.AsyncClient) -> bool:
     return response.status_code == 200
 
 
-def health_client() -> httpx.AsyncClient:
-    """A client for health checks: loopback, plain HTTP, no proxies of the environment."""
-    return httpx.AsyncClient(verify=False, trust_env=False)
-
-
 async def _accepts(port: int) -> bool:
     """Whether anybody listens on the port."""
     with socket.socket() as probe:
@@ -116,7 +112,7 @@ class _Watch:
         """Return when the engine answers and is alive. Raises LaunchError otherwise."""
         self._report(self._progress)
         next_log = 0.0
-        async with health_client() as client:
+        async with loopback_client() as client:
             while self._child.alive:
                 now = time.monotonic()
                 if now - self._began > self._spec.start_timeout_s:

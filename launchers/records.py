@@ -29,13 +29,20 @@ POLL_S = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One engine: main process, its start time (seconds since the epoch), session, and what it runs."""
+    """One engine: main process, its start time (seconds since the epoch), session, and what it runs.
+
+    ``asleep``: the level at which it sleeps. ``moving``: it is on the way to another state, or was when whoever
+    looked after it died. ``probe``: what it answered before it first slept.
+    """
 
     model: str
     pid: int
     created: float
     identity: str
     port: int
+    asleep: int | None = None
+    moving: bool = False
+    probe: str | list[float] | None = None
 
     def write(self, folder: Path) -> None:
         """Write the record, all or nothing, for this user only."""

@@ -20,6 +20,7 @@ from roundhouse.launchers.environment import engine_environment, expand
 from roundhouse.launchers.page_cache import read_ahead
 from roundhouse.launchers.process import Spec
 from roundhouse.launchers.readiness import launch
+from roundhouse.launchers.sleeping import SleepEndpoints
 from roundhouse.launchers.weights import Source, local_folder, recorded, tiny_folder
 
 log = logging.getLogger("roundhouse.vllm")
@@ -27,7 +28,7 @@ log = logging.getLogger("roundhouse.vllm")
 SERVER = "vllm.entrypoints.launchers.api_server.entry"
 """vLLM's server as a module: ``vllm serve`` does not exist in the package for the CPU."""
 
-QUIET_PATHS = "/health,/metrics"
+QUIET_PATHS = "/health,/metrics,/is_sleeping"
 
 PATIENCE, PATIENCE_MIN_S = 3.0, 30.0
 """A forked start that takes so many times the longest one seen, and at least so long, is given up for a stock one."""
@@ -96,9 +97,15 @@ class VllmProcess(ProcessLauncher):
         argv = [str(python), "-m", SERVER, "--model", self.weights(), *self._arguments()]
         if is_cpu(python):
             argv += ["--distributed-executor-backend", "uni"]
+        elif self.levels:
+            argv += ["--enable-sleep-mode"]  # refused on the CPU, where sleeping works without, but frees nothing
         scratch = paths.engine_scratch(it.port)
         env = engine_environment(name, it.port, _defaults(python) | it.env, python)
-        env["VLLM_API_KEY"] = os.environ.get("ROUNDHOUSE_ENGINE_KEY", "")
+        key = env["VLLM_API_KEY"] = os.environ.get("ROUNDHOUSE_ENGINE_KEY", "")
+        endpoints = None
+        if self.levels:
+            env["VLLM_SERVER_DEV_MODE"] = "1"  # else there are no sleep endpoints
+            endpoints = SleepEndpoints(name, it.port, self._entry.served_name, key, it.start_timeout_s)
         env["VLLM_RPC_BASE_PATH"] = env["TMPDIR"] = str(scratch)
         return Spec(
             model=name,
@@ -112,7 +119,20 @@ class VllmProcess(ProcessLauncher):
             start_timeout_s=it.start_timeout_s,
             stop_grace_s=it.stop_grace_s,
             scratch=scratch,
+            endpoints=endpoints,
         )
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Those of ``launcher.sleep``; by default both, and none on the CPU, where sleeping frees nothing."""
+        if self._launcher.sleep == "auto":
+            return () if is_cpu(paths.engine_python()) else (1, 2)
+        return () if self._launcher.sleep == "off" else (self._launcher.sleep,)
+
+    def version(self) -> str:
+        """vLLM's, as installed."""
+        found = paths.engine_python().parent.parent.glob("lib/python3*/site-packages/vllm*.dist-info")
+        return " ".join(sorted(path.name for path in found))
 
     def _arguments(self) -> list[str]:
         it = self._launcher
@@ -127,6 +147,7 @@ class VllmProcess(ProcessLauncher):
         fixed += [
             "--disable-access-log-for-endpoints",
             QUIET_PATHS,
+            "--no-log-error-stack",  # its default is read from the environment, and in the host before there is one
         ]
         return fixed + [expand(word, self._entry.name, it.port) for word in it.args]
 
@@ -167,6 +188,8 @@ def _defaults(python: Path) -> dict[str, str]:
     }
     if is_cpu(python):  # one process less, and no imports twice: half of a start
         env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    else:
+        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # so that CUDA counts cards as the driver does, which we ask
     return env
 
 

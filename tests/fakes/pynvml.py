@@ -1,0 +1,83 @@
+"""A stand-in for NVML's bindings: one card, the emulated one of the file in ``FAKE_CARD``.
+
+Put this folder on PYTHONPATH, and what asks the driver asks the fake card. ``FAKE_CARD_PIDS=no`` makes it a driver
+that does not say who has how much; without ``FAKE_CARD`` there is no driver.
+"""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+from card import Card
+
+NVML_ERROR_LIBRARY_NOT_FOUND = 12
+NVML_ERROR_NOT_FOUND = 6
+NVML_ERROR_INVALID_ARGUMENT = 2
+UUID = "GPU-0f0f0f0f-0000-0000-0000-000000000000"
+RESERVED = 400 * 2**20
+"""What the driver keeps for itself: in the first version's figures it is used, in the second's apart."""
+
+nvmlMemory_v2 = 0x02000028
+
+
+class NVMLError(Exception):
+    """What every call raises."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+        super().__init__(f"NVML error {value} (fake)")
+
+
+def nvmlInit() -> None:
+    if not os.environ.get("FAKE_CARD"):
+        raise NVMLError(NVML_ERROR_LIBRARY_NOT_FOUND)
+
+
+def nvmlShutdown() -> None:
+    """Nothing is kept."""
+
+
+def nvmlDeviceGetCount() -> int:
+    return 1
+
+
+def nvmlDeviceGetHandleByIndex(index: int) -> Card:
+    if index != 0:
+        raise NVMLError(NVML_ERROR_INVALID_ARGUMENT)
+    return Card(os.environ["FAKE_CARD"])
+
+
+def nvmlDeviceGetHandleByUUID(uuid: str) -> Card:
+    if not UUID.startswith(uuid):
+        raise NVMLError(NVML_ERROR_NOT_FOUND)
+    return nvmlDeviceGetHandleByIndex(0)
+
+
+def nvmlDeviceGetName(card: Card) -> str:
+    return "Fake card"
+
+
+def nvmlDeviceGetUUID(card: Card) -> str:
+    return UUID
+
+
+def nvmlSystemGetDriverVersion() -> str:
+    return "0.0 (fake)"
+
+
+def nvmlDeviceGetMemoryInfo(card: Card, version: int | None = None) -> Any:
+    total, free = card.total, card.free
+    if version is None:
+        return SimpleNamespace(total=total + RESERVED, used=total - free + RESERVED, free=free)
+    return SimpleNamespace(total=total + RESERVED, reserved=RESERVED, used=total - free, free=free)
+
+
+def nvmlDeviceGetComputeRunningProcesses(card: Card) -> list[Any]:
+    told = os.environ.get("FAKE_CARD_PIDS") != "no"
+    return [SimpleNamespace(pid=pid, usedGpuMemory=size if told else None) for pid, size in card.by_pid.items()]
+
+
+def nvmlDeviceGetGraphicsRunningProcesses(card: Card) -> list[Any]:
+    return []
