@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from roundhouse.launchers.base import Engine as Process
@@ -190,7 +190,12 @@ class Scheduler:
                 self._hurries.add(task := self._loop.create_task(process.stop(force=True), name=f"kill {model}"))
                 task.add_done_callback(self._hurries.discard)
             return
-        self._stops[model] = self._loop.create_task(self._stop(model, force), name=f"stop {model}")
+        # At once, and not in the task: else what they are about to report would be true no more.
+        ending = [self._tasks.pop(model, None), self._moves.pop(model, None)]
+        tasks = [task for task in ending if task is not None]
+        for task in tasks:  # this one may be among them
+            task.cancel()  # during the start the launcher ends what it has started; later it only watched
+        self._stops[model] = self._loop.create_task(self._stop(model, force, tasks), name=f"stop {model}")
         self._announce({"event": "stopping", "model": model, "reason": reason})
 
     def _tell(self, ticket: Ticket, event: Event) -> None:
@@ -292,12 +297,8 @@ class Scheduler:
         await self._processes[model].wake()
         return Woke(model)
 
-    async def _stop(self, model: str, force: bool) -> None:
+    async def _stop(self, model: str, force: bool, ending: Sequence[asyncio.Task[None]]) -> None:
         began = self.now
-        tasks = [self._tasks.pop(model, None), self._moves.pop(model, None)]
-        ending = [task for task in tasks if task is not None and task is not asyncio.current_task()]
-        for task in ending:
-            task.cancel()  # during the start the launcher ends what it has started; later it only watched
         if ending:
             await asyncio.wait(ending)
         process = self._processes.get(model)

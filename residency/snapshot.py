@@ -16,7 +16,7 @@ def _round(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def _phase(track: Track) -> str | None:
+def _phase(track: Track) -> State | None:
     """What the switch under way waits for: the transition of the moment, or else a drain."""
     states = [engine.state for engine in track.engines]
     moving = next((state for state in states if state.moves), None)
