@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import psutil
@@ -75,58 +75,56 @@ class Foreign:
     names: Sequence[str] = ()
 
 
-class Meter(Protocol):
-    """Whatever can be read like a card."""
+class Gauge(Protocol):
+    """Whatever can be read like cards; a device is known by its id in the YAML."""
 
-    async def read(self, device: int) -> Reading:
-        """The device's memory now. Raises GaugeError."""
+    @property
+    def card(self) -> str:
+        """Cards and driver, in words: what is measured on others does not hold for these."""
+
+    def total(self, device: str) -> int | None:
+        """How much memory a device has for engines, in bytes; ``None`` if it is no card."""
+
+    def read(self, device: str) -> Reading | None:
+        """A device's memory now; ``None`` if it is no card. The driver may block: call it in a thread.
+
+        Raises:
+            GaugeError: the driver does not answer.
+        """
 
 
-@dataclass
-class Gauge:
-    """The cards that engines see, by their number there. Readings run in threads: the driver may block."""
+class Nvml:
+    """NVIDIA's driver, through its own library; one handle a card is kept."""
 
-    devices: Sequence[str]
-    _nvml: Any = field(repr=False)
-    _handles: Sequence[Any] = field(repr=False)
-    _own_pids: bool = field(repr=False)
+    def __init__(self, nvml: Any, handles: Mapping[str, Any]) -> None:
+        self._nvml, self._handles = nvml, handles
+        self._own_pids = _pids_are_the_drivers()
+        names = dict.fromkeys(_text(nvml.nvmlDeviceGetName(handle)) for handle in handles.values())
+        self.card = f"{', '.join(names)}, driver {_text(nvml.nvmlSystemGetDriverVersion())}"
 
-    @classmethod
-    def open(cls) -> Gauge | None:
-        """The driver's cards; ``None`` where there is no driver, or none of its cards may be used."""
-        import pynvml  # type: ignore[import-untyped]
+    def total(self, device: str) -> int | None:
+        """See Gauge."""
+        reading = self.read(device)
+        return None if reading is None else reading.total
 
-        try:
-            pynvml.nvmlInit()
-            handles = _visible(pynvml)
-            names = [_text(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
-        except pynvml.NVMLError:
+    def read(self, device: str) -> Reading | None:
+        """See Gauge."""
+        nvml, handle = self._nvml, self._handles.get(device)
+        if handle is None:
             return None
-        return cls(names, pynvml, handles, _pids_are_the_drivers()) if handles else None
-
-    def close(self) -> None:
-        """Let go of the driver."""
-        with suppress(self._nvml.NVMLError):
-            self._nvml.nvmlShutdown()
-
-    async def read(self, device: int) -> Reading:
-        """The memory of the card with that number, now. Raises GaugeError."""
-        return await asyncio.to_thread(self._read, device)
-
-    def driver(self) -> str:
-        """The driver's version, for records of measurements."""
-        return _text(self._nvml.nvmlSystemGetDriverVersion())
-
-    def _read(self, device: int) -> Reading:
-        nvml, handle = self._nvml, self._handles[device]
         try:
             memory = self._memory(handle)
             lists = (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses)
             by_pid = self._by_pid([process for ask in lists for process in _listed(nvml, ask, handle)])
         except nvml.NVMLError as error:
-            raise GaugeError(f"the driver does not answer for card {device} ({error}); see 'nvidia-smi'") from error
+            raise GaugeError(f"the driver does not answer for {device} ({error}); see 'nvidia-smi'") from error
         reserved = int(getattr(memory, "reserved", 0))
         return Reading(int(memory.total) - reserved, int(memory.used), by_pid)
+
+    def close(self) -> None:
+        """Let go of the driver."""
+        with suppress(self._nvml.NVMLError):
+            self._nvml.nvmlShutdown()
 
     def _memory(self, handle: Any) -> Any:
         try:
@@ -145,15 +143,30 @@ class Gauge:
         return sizes
 
 
+def open_gauge(devices: Sequence[str] = ("gpu0",)) -> Nvml | None:
+    """The cards that ``devices`` (ids of the YAML) are: the first is the first one that CUDA shows, and so on.
+
+    ``None`` where there is no driver, or none of its cards may be used.
+    """
+    import pynvml  # type: ignore[import-untyped]
+
+    try:
+        pynvml.nvmlInit()
+        handles = dict(zip(devices, _visible(pynvml), strict=False))
+        return Nvml(pynvml, handles) if handles else None
+    except pynvml.NVMLError:
+        return None
+
+
 async def until_released(
-    gauge: Meter,
-    device: int,
+    gauge: Gauge,
+    device: str,
     pids: Collection[int],
     at_most: int,
     deadline_s: float = RELEASED_S,
     others: int = 0,
 ) -> int:
-    """Return what ``pids`` still hold of the device, in bytes, as soon as that is ``at_most`` or less.
+    """Return what ``pids`` still hold of the device, in bytes, as soon as that is ``at_most`` or less; 0 if no card.
 
     ``others`` is what the rest of the device's users hold: needed where the driver does not say who has what. There
     the answer is all that is used beside them, so that another's allocation in the meantime looks like ours.
@@ -165,7 +178,8 @@ async def until_released(
     """
     began = time.monotonic()
     while True:
-        held = (await gauge.read(device)).held(pids, others)
+        reading = await asyncio.to_thread(gauge.read, device)
+        held = 0 if reading is None else reading.held(pids, others)
         if held <= at_most:
             return held
         waited = time.monotonic() - began

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from roundhouse.launchers import gauge as module
-from roundhouse.launchers.gauge import Gauge, GaugeError, NotReleased, foreign, until_released
+from roundhouse.launchers.gauge import GaugeError, NotReleased, Nvml, Reading, foreign, open_gauge, until_released
 from tests.support import card as fake
 from tests.support.card import GIB, Card
 from tests.support.waiting import until
@@ -43,8 +43,14 @@ def stranger(card: Any) -> Iterator[int]:
         process.kill()
 
 
-def gauge() -> Gauge:
-    it = Gauge.open()
+def gauge() -> Nvml:
+    it = open_gauge()
+    assert it is not None
+    return it
+
+
+def read() -> Reading:
+    it = gauge().read("gpu0")
     assert it is not None
     return it
 
@@ -55,22 +61,23 @@ def on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "readlink", lambda path: module.INITIAL_PID_NAMESPACE)
 
 
-async def test_a_reading_says_how_much_there_is_and_who_has_it(card: Any, stranger: int) -> None:
+def test_a_reading_says_how_much_there_is_and_who_has_it(card: Any, stranger: int) -> None:
     card.hold(3 * GIB)
-    it = gauge()
-    reading = await it.read(0)
+    reading = read()
     assert (reading.total, reading.used, reading.free) == (16 * GIB, 5 * GIB, 11 * GIB)
     assert reading.by_pid == {ME: 3 * GIB, stranger: 2 * GIB}
     assert reading.held({ME}) == 3 * GIB
-    assert it.devices == ["Fake card"]
+    it = gauge()
+    assert (it.card, it.total("gpu0"), it.total("cpu")) == ("Fake card, driver 0.0 (fake)", 16 * GIB, None)
+    assert it.read("cpu") is None
     it.close()
 
 
-async def test_what_others_have_is_said_with_their_names(card: Any, stranger: int) -> None:
+def test_what_others_have_is_said_with_their_names(card: Any, stranger: int) -> None:
     card.hold(3 * GIB)
-    others = foreign(await gauge().read(0), {ME})
+    others = foreign(read(), {ME})
     assert (others.used, others.names) == (2 * GIB, (f"sleep (pid {stranger})",))
-    nobody = foreign(await gauge().read(0), {ME, stranger})
+    nobody = foreign(read(), {ME, stranger})
     assert (nobody.used, nobody.names) == (0, ())
 
 
@@ -79,23 +86,22 @@ async def test_a_driver_that_does_not_say_who_has_what_is_read_as_a_whole(
 ) -> None:
     monkeypatch.setenv("FAKE_CARD_PIDS", "no")
     card.hold(3 * GIB)
-    reading = await gauge().read(0)
+    reading = read()
     assert reading.by_pid is None
     assert reading.held({ME}, others=2 * GIB) == 3 * GIB
     assert foreign(reading, {ME}, booked=3 * GIB).used == 2 * GIB
-    assert await until_released(gauge(), 0, {ME}, 3 * GIB, 0.1, others=2 * GIB) == 3 * GIB
+    assert await until_released(gauge(), "gpu0", {ME}, 3 * GIB, 0.1, others=2 * GIB) == 3 * GIB
 
 
 async def test_in_a_container_pids_are_the_drivers_only_if_all_are_there(
     card: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "readlink", lambda path: "pid:[4026532000]")
-    it = gauge()
-    assert (await it.read(0)).by_pid is None  # nobody is listed: who knows
+    assert read().by_pid is None  # nobody is listed: who knows
     card.hold(3 * GIB)
-    assert (await it.read(0)).by_pid == {ME: 3 * GIB}
+    assert read().by_pid == {ME: 3 * GIB}
     monkeypatch.setattr(psutil, "pid_exists", lambda pid: False)
-    assert (await it.read(0)).by_pid is None
+    assert read().by_pid is None
 
 
 @pytest.mark.parametrize(
@@ -105,25 +111,25 @@ async def test_in_a_container_pids_are_the_drivers_only_if_all_are_there(
 def test_the_cards_are_those_that_cuda_shows(monkeypatch: pytest.MonkeyPatch, visible: str | None, cards: int) -> None:
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    it = Gauge.open()
-    assert (len(it.devices) if it is not None else 0) == cards
+    it = open_gauge(["gpu0", "gpu1"])
+    assert sum(it is not None and it.total(device) is not None for device in ("gpu0", "gpu1")) == cards
 
 
 def test_where_there_is_no_driver_there_is_no_gauge(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FAKE_CARD")
-    assert Gauge.open() is None
+    assert open_gauge() is None
 
 
-async def test_a_card_that_is_lost_is_said(card: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_card_that_is_lost_is_said(card: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     it = gauge()
     monkeypatch.setenv("FAKE_CARD_LOST", "1")
-    with pytest.raises(GaugeError, match="driver does not answer for card 0"):
-        await it.read(0)
+    with pytest.raises(GaugeError, match="driver does not answer for gpu0"):
+        it.read("gpu0")
 
 
 async def test_whoever_waits_goes_on_as_soon_as_the_memory_is_back(card: Any) -> None:
     card.hold(3 * GIB)
-    waiting = asyncio.create_task(until_released(gauge(), 0, {ME}, 1 * GIB, 30))
+    waiting = asyncio.create_task(until_released(gauge(), "gpu0", {ME}, 1 * GIB, 30))
     await asyncio.wait([waiting], timeout=0.2)
     assert not waiting.done()
     card.hold(GIB // 2)
@@ -134,14 +140,14 @@ async def test_whoever_waits_goes_on_as_soon_as_the_memory_is_back(card: Any) ->
 async def test_memory_that_does_not_come_back_is_said_with_both_numbers(card: Any) -> None:
     card.hold(3 * GIB)
     with pytest.raises(NotReleased, match=r"3.00 GiB are still held after 0 s, not 1.00 GiB") as error:
-        await until_released(gauge(), 0, {ME}, 1 * GIB, 0.2)
+        await until_released(gauge(), "gpu0", {ME}, 1 * GIB, 0.2)
     assert (error.value.held, error.value.at_most) == (3 * GIB, 1 * GIB)
 
 
 async def test_what_a_process_had_is_back_when_it_is_gone(card: Any) -> None:
     child = await asyncio.create_subprocess_exec("sleep", "60")
     card.hold(4 * GIB, child.pid)
-    assert (await gauge().read(0)).held({child.pid}) == 4 * GIB
+    assert read().held({child.pid}) == 4 * GIB
     child.kill()
-    assert await until_released(gauge(), 0, {child.pid}, 0, 10) == 0
+    assert await until_released(gauge(), "gpu0", {child.pid}, 0, 10) == 0
     await child.wait()
