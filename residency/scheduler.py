@@ -40,7 +40,7 @@ from roundhouse.residency.facts import (
 )
 from roundhouse.residency.invariants import check
 from roundhouse.residency.machine import Machine
-from roundhouse.residency.memory import Memory, NotReleased
+from roundhouse.residency.memory import GaugeError, Memory, NotReleased
 from roundhouse.residency.store import Store
 
 log = logging.getLogger("roundhouse.residency")
@@ -115,6 +115,8 @@ class Scheduler:
         result = snapshot.status(self.machine, self.now)
         for model, progress in self._progress.items():
             result["models"][model]["progress"] = {"phase": progress.phase, "percent": progress.percent}
+        for device in result["devices"]:
+            device["memory"]["programs"] = list(self._memory.others(device["id"]))
         return result
 
     def pids(self) -> set[int]:
@@ -231,6 +233,11 @@ class Scheduler:
     def _device(self, model: str) -> str:
         return self.machine.engines[model].device
 
+    def _beside(self, model: str | None = None, device: str | None = None) -> int:
+        """What the ledger says that everybody but ``model`` has of its device; of ``device``, what engines have."""
+        track = self.machine.tracks[device or self._device(str(model))]
+        return track.booked(self.now, model) + (track.ledger.foreign if model is not None else 0)
+
     def _log_switch(self, model: str) -> None:
         track = self.machine.tracks[self._device(model)]
         log.info("event=switch device=%s from=%s to=%s reason=%r", track.device, track.came_from, model, track.reason)
@@ -253,7 +260,7 @@ class Scheduler:
         finally:
             self._progress.pop(model, None)
         self._processes[model] = process
-        awake = await self._memory.held(self._device(model), process.pids())
+        awake = await self._memory.held(self._device(model), process.pids(), self._beside(model))
         log.info("event=switched to=%s pid=%d took_s=%.3f", model, process.pid, self.now - began)
         self.post(Ready(model, process.pid, awake))
         self._announce({"event": "ready", "model": model})
@@ -271,7 +278,7 @@ class Scheduler:
         async def move() -> None:
             try:
                 fact = await doing()
-            except (SleepError, NotReleased) as error:
+            except (SleepError, NotReleased, GaugeError) as error:
                 fact = Failed(model, str(error))
             except Exception as error:
                 log.exception("event=move_failed model=%s", model)
@@ -289,7 +296,7 @@ class Scheduler:
     async def _sleep(self, model: str, level: int, at_most: int | None) -> Fact:
         process = self._processes[model]
         await process.sleep(level)
-        residual = await self._memory.released(self._device(model), process.pids(), at_most)
+        residual = await self._memory.released(self._device(model), process.pids(), at_most, self._beside(model))
         return Slept(model, level, residual)
 
     async def _wake(self, model: str) -> Fact:
@@ -306,8 +313,8 @@ class Scheduler:
             pids = process.pids()
             await process.stop(force)
             try:
-                await self._memory.released(self._device(model), pids, 0)
-            except NotReleased as error:
+                await self._memory.released(self._device(model), pids, 0, self._beside(model))
+            except (NotReleased, GaugeError) as error:
                 log.error("event=memory_not_back model=%s text=%r", model, str(error))
         del self._stops[model]
         self._processes.pop(model, None)
@@ -352,7 +359,7 @@ class Scheduler:
         while await self._memory.look():
             for device in self.machine.tracks:
                 pids = [p.pids() for model, p in self._processes.items() if self._device(model) == device]
-                foreign = await self._memory.foreign(device, frozenset().union(*pids))
+                foreign = await self._memory.foreign(device, frozenset().union(*pids), self._beside(device=device))
                 if foreign is not None and foreign != self.machine.tracks[device].ledger.foreign:
                     self.post(Seen(device, foreign))
 

@@ -65,7 +65,7 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
     host = build_host(settings.models.values())
     launchers = {name: build_launcher(entry, host) for name, entry in settings.models.items()}
     debug = os.environ.get("ROUNDHOUSE_DEBUG") == "1"
-    gauge = open_gauge()
+    gauge = open_gauge([device.id for device in settings.residency.devices])
     totals = {device.id: None if gauge is None else gauge.total(device.id) for device in settings.residency.devices}
     store = Store(paths.measurements(), "" if gauge is None else gauge.card)
     machine = build_machine(settings, launchers, store, totals)

@@ -361,6 +361,12 @@ class Track:
         on_its_way = (State.SLEEPING, State.STOPPING)
         return cost + ahead + sum(e.leave_s(level) for e, level in going if e.state not in on_its_way)
 
+    def booked(self, now: float, but: str | None = None) -> int:
+        """What the ledger says that engines, ``but`` one, have of the device; 0 where nothing is known of it."""
+        if self.ledger.capacity is None:
+            return 0
+        return sum(self.ledger.held(holder) for holder in self.holders(now) if holder.model != but)
+
     def engine(self, model: str) -> Engine:
         """The engine of ``model``, which is on this device."""
         return next(engine for engine in self.engines if engine.model == model)

@@ -1,7 +1,8 @@
 """A stand-in for NVML's bindings: one card, the emulated one of the file in ``FAKE_CARD``.
 
 Put this folder on PYTHONPATH, and what asks the driver asks the fake card. ``FAKE_CARD_PIDS=no`` makes it a driver
-that does not say who has how much; without ``FAKE_CARD`` there is no driver.
+that does not say who has how much, ``FAKE_CARD_LOST`` one that has lost the card; without ``FAKE_CARD`` there is
+no driver.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from card import Card
 
 NVML_ERROR_LIBRARY_NOT_FOUND = 12
 NVML_ERROR_NOT_FOUND = 6
+NVML_ERROR_NOT_SUPPORTED = 3
+NVML_ERROR_GPU_IS_LOST = 15
 NVML_ERROR_INVALID_ARGUMENT = 2
 UUID = "GPU-0f0f0f0f-0000-0000-0000-000000000000"
 RESERVED = 400 * 2**20
@@ -50,7 +53,7 @@ def nvmlDeviceGetHandleByIndex(index: int) -> Card:
 
 
 def nvmlDeviceGetHandleByUUID(uuid: str) -> Card:
-    if not UUID.startswith(uuid):
+    if uuid != UUID:
         raise NVMLError(NVML_ERROR_NOT_FOUND)
     return nvmlDeviceGetHandleByIndex(0)
 
@@ -68,6 +71,8 @@ def nvmlSystemGetDriverVersion() -> str:
 
 
 def nvmlDeviceGetMemoryInfo(card: Card, version: int | None = None) -> Any:
+    if os.environ.get("FAKE_CARD_LOST"):
+        raise NVMLError(NVML_ERROR_GPU_IS_LOST)
     total, free = card.total, card.free
     if version is None:
         return SimpleNamespace(total=total + RESERVED, used=total - free + RESERVED, free=free)
@@ -80,4 +85,4 @@ def nvmlDeviceGetComputeRunningProcesses(card: Card) -> list[Any]:
 
 
 def nvmlDeviceGetGraphicsRunningProcesses(card: Card) -> list[Any]:
-    return []
+    raise NVMLError(NVML_ERROR_NOT_SUPPORTED)

@@ -63,13 +63,13 @@ class CardMemory(Memory):
         super().__init__(None)
         self.card = card
 
-    async def held(self, device: str, pids: Set[int]) -> int:
+    async def held(self, device: str, pids: Set[int], beside: int) -> int:
         return sum(self.card.held.get(pid, 0) for pid in pids)
 
-    async def released(self, device: str, pids: Set[int], at_most: int | None) -> int:
-        held = await self.held(device, pids)
+    async def released(self, device: str, pids: Set[int], at_most: int | None, beside: int) -> int:
+        held = await self.held(device, pids, beside)
         if at_most is not None and held > at_most:
-            raise NotReleased(f"{held} is held")
+            raise NotReleased(held, at_most, 0)
         return held
 
 
