@@ -233,10 +233,10 @@ class Scheduler:
     def _device(self, model: str) -> str:
         return self.machine.engines[model].device
 
-    def _beside(self, model: str | None = None, device: str | None = None) -> int:
-        """What the ledger says that everybody but ``model`` has of its device; of ``device``, what engines have."""
-        track = self.machine.tracks[device or self._device(str(model))]
-        return track.booked(self.now, model) + (track.ledger.foreign if model is not None else 0)
+    def _beside(self, model: str) -> int:
+        """What the ledger says that everybody else has of the model's device."""
+        track = self.machine.tracks[self._device(model)]
+        return track.booked(self.now, but=model) + track.ledger.foreign
 
     def _log_switch(self, model: str) -> None:
         track = self.machine.tracks[self._device(model)]
@@ -359,8 +359,9 @@ class Scheduler:
         while await self._memory.look():
             for device in self.machine.tracks:
                 pids = [p.pids() for model, p in self._processes.items() if self._device(model) == device]
-                foreign = await self._memory.foreign(device, frozenset().union(*pids), self._beside(device=device))
-                if foreign is not None and foreign != self.machine.tracks[device].ledger.foreign:
+                track = self.machine.tracks[device]
+                foreign = await self._memory.foreign(device, frozenset().union(*pids), track.booked(self.now))
+                if foreign is not None and foreign != track.ledger.foreign:
                     self.post(Seen(device, foreign))
 
     async def close(self) -> None:
