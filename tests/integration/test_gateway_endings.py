@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 import random
+import re
+import sysconfig
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,6 +27,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages")
 STREAMED = tuple(path for path in PATHS if path != "/v1/embeddings")
 SECOND_S = 1.0
+KEY = {"ENGINE_KEY": "${ROUNDHOUSE_ENGINE_KEY}"}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +35,7 @@ def document() -> dict[str, Any]:
     """Each on a device of its own: ``slow`` thinks first, ``bad`` fails every request, ``away`` takes long to start."""
     slow = ["--first-byte-delay", "0.5", "--token-delay", "0.05", "--tokens", "60"]
     launchers = {
-        "slow": fakes.launcher("slow", *slow, device="d0"),
+        "slow": fakes.launcher("slow", *slow, device="d0", env={**KEY, "VLLM_SERVER_DEV_MODE": "1"}),
         "bad": fakes.launcher("bad", "--fail-status", "500", device="d1"),
         "away": fakes.launcher("away", "--start-delay", "60", device="d2"),
     }
@@ -186,3 +192,72 @@ async def test_a_thousand_endings_leave_nothing(
     await until(lambda: stack.leases() == 0, "the worker has caught up", 10)
     await nothing_is_left(stack, document)
     assert await whole(client, "/v1/chat/completions", "slow", True) == 200
+
+
+ODD = (
+    "/sleep",
+    "/vllm/sleep",
+    "/vllm//sleep",
+    "/vllm/../sleep",
+    "/vllm/v1/../sleep",
+    "/vllm/%2e%2e/sleep",
+    "/vllm%2Fsleep",
+    "/%76llm/sleep",
+    "/v1/../vllm/sleep",
+    "/v1/..%2fvllm/sleep",
+    "//vllm/sleep",
+    "/./vllm/sleep",
+    "/VLLM/sleep",
+    "/vllm/sleep?level=2",
+    "/openai_passthrough/sleep",
+    "/v1/completions/../../sleep",
+    "/v1/responses/..%2f..%2fsleep",
+    "/v1/responses/..%2f..%2fsleep/cancel",
+)
+"""Ways to ask for an engine's own routes, as a browser or a library would not write them."""
+
+
+def raw(stack: Stack, path: str, document: Any) -> int:
+    """POST to a path as it stands, dots and all."""
+    connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=30)
+    headers = {"authorization": f"Bearer {stack.key}", "content-type": "application/json"}
+    try:
+        connection.request("POST", path, json.dumps(document), headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def pass_through_prefixes() -> set[str]:
+    """Of every route of LiteLLM that hands on a path; it lists them nowhere, and importing them takes seconds."""
+    folder = Path(sysconfig.get_path("purelib")) / "litellm" / "proxy" / "pass_through_endpoints"
+    texts = [path.read_text(encoding="utf-8") for path in folder.glob("*.py")]
+    return {prefix for text in texts for prefix in re.findall(r'"(/[\w./-]+/)\{endpoint:path\}"', text)}
+
+
+async def test_no_route_of_the_gateway_reaches_an_engines_sleep_endpoints(
+    stack: Stack, document: dict[str, Any]
+) -> None:
+    await until(lambda: stack.state("slow") == "ready", "the engine is there")
+    port = fakes.port_of(document, "slow")
+    prefixes = pass_through_prefixes()
+    assert {"/vllm/", "/openai/", "/azure/"} <= prefixes
+    asked = {"model": "slow", "messages": [], "input": "x", "level": 1}
+    for path in [*ODD, *(f"{prefix}sleep" for prefix in sorted(prefixes))]:
+        status = await asyncio.to_thread(raw, stack, path, asked)
+        slept = (await asyncio.to_thread(httpx.get, f"http://127.0.0.1:{port}/is_sleeping")).json()["is_sleeping"]
+        assert (path, slept) == (path, False)
+        assert status >= 400, path
+
+
+@pytest.mark.parametrize("name", ["api_base", "base_url"])
+async def test_a_request_cannot_name_another_address_than_its_engines(
+    client: httpx.AsyncClient, document: dict[str, Any], name: str
+) -> None:
+    port = fakes.port_of(document, "slow")
+    address = f"http://127.0.0.1:{port}/sleep?x="
+    for place in ({name: address}, {"extra_body": {name: address}}, {"litellm_params": {name: address}}):
+        response = await client.post("/v1/chat/completions", json=body(PATHS[0], "slow", False) | place)
+        slept = (await asyncio.to_thread(httpx.get, f"http://127.0.0.1:{port}/is_sleeping")).json()["is_sleeping"]
+        assert (place, slept) == (place, False)
+        assert response.status_code in (200, 400, 401, 403, 422)
