@@ -10,6 +10,7 @@ import httpx
 
 from roundhouse.config import paths
 from roundhouse.config.schema import CommandLauncher, ModelEntry
+from roundhouse.footprint.need import Footprint
 from roundhouse.launchers.base import Engine, Progress
 from roundhouse.launchers.environment import engine_environment, expand
 from roundhouse.launchers.process import Child, Spec
@@ -69,6 +70,11 @@ class CommandProcess(ProcessLauncher):
     def __init__(self, entry: ModelEntry, launcher: CommandLauncher) -> None:
         super().__init__(entry)
         self._launcher = launcher
+
+    def expected(self) -> Footprint | None:
+        """``launcher.memory``, if it is given: nobody knows what a command takes."""
+        memory = self._launcher.memory
+        return None if memory is None else Footprint(int(memory))
 
     def spec(self) -> Spec:
         """The YAML's command, with ``${NAME}`` filled in."""
