@@ -25,6 +25,11 @@ class Counters:
     crashes: int = 0
     forced_drains: int = 0
 
+    @property
+    def transitions(self) -> int:
+        """How many were begun."""
+        return self.starts + self.stops + self.sleeps + self.wakes
+
 
 @dataclass
 class Desk:

@@ -6,7 +6,7 @@ import heapq
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
 
-from roundhouse.footprint.need import GIB, MIB, Footprint
+from roundhouse.footprint.need import MIB, Footprint
 from roundhouse.residency.facts import Ticket
 from roundhouse.residency.states import State, move
 
@@ -17,10 +17,6 @@ BACKOFF_FIRST_S = 5.0
 BACKOFF_MAX_S = 300.0
 """After a failed start requests are refused for 5, 10, 20 ... at most 300 s: long enough not to hammer a
 broken engine, short enough for a person who has mended it (``switch`` takes the back-off away at once)."""
-
-RESIDUAL_UNKNOWN = int(1.2 * GIB)
-"""What a sleeper is taken to keep of its device before that was measured: the upper end of 0.6 to 1.2 GiB that
-reports of vLLM 0.11 to 0.15 give for one card (context, CUDA graphs, kernels; vllm-project/vllm#28714, #32714)."""
 
 GROWTH_BYTES = 256 * MIB
 """A sleeper that keeps so much more of its device than after its first sleep leaks, and is stopped: vLLM has lost up
@@ -207,7 +203,7 @@ class Engine:
         """Take in how much of its device the engine has, now that it answers."""
         if awake is None:
             return
-        old = self.footprint or Footprint(awake, min(awake, RESIDUAL_UNKNOWN), awake)
+        old = self.footprint or Footprint.of_size(awake)
         self.footprint = replace(old, awake=awake, estimated=False)
 
     # --- sleep -------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """The memory of one device and of its sleepers' RAM: what fits beside what, and who makes room. Pure.
 
-``awake + residual of the sleepers + the others' <= capacity``, where the others' is what they use, or the reserve
-that is kept for them, whichever is more; and ``pinned <= budget`` for the RAM that holds the sleepers' weights.
+``awake + residual of the sleepers + the others' <= capacity``, where the others' is the reserve that is kept for them
+or, once they use more than that, what they use and a spare; and ``pinned <= budget`` for the RAM that holds the
+sleepers' weights.
 All amounts are bytes. An amount that nobody knows counts as all there is: such an engine is alone on its device.
 """
 
@@ -10,7 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from roundhouse.footprint.need import Footprint
+from roundhouse.footprint.need import MIB, Footprint
+
+SPARE = 256 * MIB
+"""What stays free on a device whose other users need more than their reserve: a game that loads takes its memory piece
+by piece, and must find some free until the next look at the card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,8 @@ class Ledger:
         """How much of the device engines may have at most now."""
         if self.capacity is None:
             return None
-        return max(0, self.capacity - max(self.reserve, self.foreign))
+        others = self.reserve if self.foreign <= self.reserve else self.foreign + SPARE
+        return max(0, self.capacity - others)
 
     def _awake(self, footprint: Footprint | None) -> int:
         assert self.capacity is not None

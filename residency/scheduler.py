@@ -357,10 +357,12 @@ class Scheduler:
     async def watch_others(self) -> None:
         """Look at what other programs use of the devices, until cancelled."""
         while await self._memory.look():
-            for device in self.machine.tracks:
+            for device, track in self.machine.tracks.items():
+                begun = self.machine.counters.transitions
                 pids = [p.pids() for model, p in self._processes.items() if self._device(model) == device]
-                track = self.machine.tracks[device]
                 foreign = await self._memory.foreign(device, frozenset().union(*pids), track.booked(self.now))
+                if track.moving is not None or self.machine.counters.transitions != begun:
+                    continue  # in the middle of a transition nobody can tell whose memory is whose
                 if foreign is not None and foreign != track.ledger.foreign:
                     self.post(Seen(device, foreign))
 

@@ -80,7 +80,7 @@ class Track:
                 engine.go(State.DRAINING, now, "unload ordered")
             elif engine.state is State.READY:
                 self.desk.grant_all(engine, now)
-        moving = next((engine for engine in self.engines if engine.state.moves), None)
+        moving = self.moving
         if moving is not None:
             self._reconsider(moving, now)
         elif now < self.settle_until and not any(engine.unloads or engine.broken for engine in self.engines):
@@ -91,6 +91,11 @@ class Track:
             if engine.state is State.DRAINING:
                 self._wake(engine.since + self.bounds.drain_timeout_s, now)
         self._refuse_overdue(now)
+
+    @property
+    def moving(self) -> Engine | None:
+        """The engine that is in a transition."""
+        return next((engine for engine in self.engines if engine.state.moves), None)
 
     def _wake(self, at: float, now: float) -> None:
         if now < at < self.wake_at:

@@ -20,6 +20,12 @@ from tests.support.waiting import wait_for
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 RESIDUAL = GIB // 2
+START_S = 0.6
+"""Long against a sleep and a wake: an engine that starts in no time is rightly stopped instead."""
+
+RAM = "10GiB"
+"""For the weights of one of the three: the others sleep at level 2."""
+
 SIZES = {"vision": 9, "thinker": 12, "coder": 8}
 SMALL = {"small-1": 3, "small-2": 4}
 FAULTS = {
@@ -37,7 +43,7 @@ def engine(name: str, gib: int, folder: Path, *flags: str, **more: Any) -> dict[
         "kind": "vllm",
         "port": free_port(),
         "model": str(folder / "weights"),
-        "args": [f"--fake={sizes} {' '.join(flags)}"],
+        "args": [f"--fake={sizes} --start-delay {START_S} {' '.join(flags)}"],
         "memory": f"{gib}GiB",
         "stop_grace_s": 2,
     }
@@ -72,7 +78,7 @@ def stack(folder: Path, card: Any) -> Iterator[Stack]:
         "FAKE_CARD": str(folder / "card.json"),
         "PYTHONPATH": str(folder / "driver"),
     }
-    with Stack(litellm_config(models, gate=True, max_wait_s=60), env) as it:
+    with Stack(litellm_config(models, gate=True, max_wait_s=60, ram_budget=RAM), env) as it:
         yield it
     assert card.by_pid == {}
     assert card.overlaps == 0
@@ -110,7 +116,7 @@ def test_three_models_that_do_not_fit_take_turns_asleep_and_each_keeps_its_proce
         "thinker": "asleep",
         "coder": "ready",
     }
-    assert status["models"]["vision"]["sleep_level"] == 1
+    assert [status["models"][name]["sleep_level"] for name in SIZES] == [1, 2, None]
     assert status["models"]["vision"]["memory"]["residual"] == RESIDUAL
     assert status["models"]["vision"]["measured"]["wake_s"] < status["models"]["vision"]["measured"]["start_s"]
     assert card.by_pid[pids["vision"]] == RESIDUAL
@@ -161,17 +167,17 @@ def test_a_model_that_can_never_fit_is_refused_at_once(stack: Stack) -> None:
 
 
 def test_a_game_is_seen_and_named_and_gets_the_memory_of_idle_engines(stack: Stack, card: Any) -> None:
+    stack.http.post("/residency/unload", json={"model": None}).raise_for_status()
     ask(stack, "thinker")
     settled(stack)
-    held = card.free  # all that is free, as a game takes it
-    card.hold(held)
+    card.hold(taken := card.free)  # all that is free, as a game takes it
     try:
-        wait_for(lambda: stack.status()["devices"][0]["memory"]["others"] == held, "the game is seen")
-        wait_for(lambda: not stack.status()["devices"][0]["residents"], "the engine gives its memory back")
+        wait_for(lambda: _others(stack) == taken, "the game is seen")
         (program,) = stack.status()["devices"][0]["memory"]["programs"]
         assert "python" in program
+        wait_for(lambda: card.free > 11 * GIB, "the engine gives its memory back")
         card.hold(10 * GIB)
-        wait_for(lambda: stack.status()["devices"][0]["memory"]["others"] == 10 * GIB, "it is seen again")
+        wait_for(lambda: _others(stack) == 10 * GIB, "it is seen again")
         refused = stack.chat("thinker", "Hello")
         assert refused.json()["error"]["code"] == "model_does_not_fit"
         assert "other programs use 10.0" in refused.json()["error"]["message"]
@@ -179,8 +185,12 @@ def test_a_game_is_seen_and_named_and_gets_the_memory_of_idle_engines(stack: Sta
         assert "small-1" in ask(stack, "small-1")  # that fits beside it
     finally:
         card.hold(0)
-    wait_for(lambda: stack.status()["devices"][0]["memory"]["others"] == 0, "it is gone")
+    wait_for(lambda: _others(stack) == 0, "it is gone")
     assert "thinker" in ask(stack, "thinker")
+
+
+def _others(stack: Stack) -> int:
+    return int(stack.status()["devices"][0]["memory"]["others"])
 
 
 def test_sleepers_survive_a_killed_residency_and_what_was_measured_too(stack: Stack) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roundhouse.footprint.need import GIB, Footprint
-from roundhouse.residency.ledger import Holder, Leave, Ledger, level_for, pinned
+from roundhouse.residency.ledger import SPARE, Holder, Leave, Ledger, level_for, pinned
 
 CARD = Ledger(capacity=16 * GIB, reserve=GIB)
 
@@ -56,8 +56,8 @@ def test_what_does_not_fit_even_alone_is_told_so() -> None:
 
 def test_what_others_use_counts_once_it_is_more_than_the_reserve() -> None:
     assert Ledger(16 * GIB, GIB, foreign=GIB // 2).ours == 15 * GIB
-    assert Ledger(16 * GIB, GIB, foreign=6 * GIB).ours == 10 * GIB
-    assert Ledger(16 * GIB, GIB, foreign=6 * GIB).over([awake("a", 12)]) == 2 * GIB
+    assert Ledger(16 * GIB, GIB, foreign=6 * GIB).ours == 10 * GIB - SPARE
+    assert Ledger(16 * GIB, GIB, foreign=6 * GIB).over([awake("a", 12)]) == 2 * GIB + SPARE
     assert Ledger(16 * GIB, GIB, foreign=17 * GIB).ours == 0
 
 
@@ -97,7 +97,7 @@ def test_pinned_ram_adds_up_over_those_who_pin() -> None:
     assert pinned([need(1, pinned=2), None, need(1, pinned=3)]) == 5 * GIB
 
 
-sizes = st.integers(0, 20)
+sizes = st.integers(0, 20).map(GIB.__mul__)
 holders = st.lists(
     st.builds(
         lambda awake, residual, up, used, level, fixed: (min(awake, residual), awake, up, used, level, fixed),
@@ -107,7 +107,7 @@ holders = st.lists(
 )  # fmt: skip
 
 
-@given(st.integers(0, 40), st.integers(0, 5), st.integers(0, 20), sizes, holders)
+@given(sizes, st.integers(0, 5).map(GIB.__mul__), sizes, sizes, holders)
 def test_whoever_leaves_there_is_room_then_and_without_any_of_them_there_is_not(
     capacity: int, reserve: int, foreign: int, wanted: int, drawn: list[tuple[int, int, bool, int, int, bool]]
 ) -> None:
@@ -117,7 +117,8 @@ def test_whoever_leaves_there_is_room_then_and_without_any_of_them_there_is_not(
         for i, (residual, awake, up, used, level, fixed) in enumerate(drawn)
     ]
     leaves = ledger.room_for(Footprint(wanted), them)
-    ours = max(0, capacity - max(reserve, foreign))
+    ours = ledger.ours
+    assert ours is not None
 
     def left(leaving: dict[str, int]) -> int:
         total = wanted

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from roundhouse.footprint.need import Footprint
+from roundhouse.footprint.need import GIB, Footprint
 from roundhouse.residency.engine import Options
 from roundhouse.residency.facts import (
     Asked,
@@ -205,8 +205,8 @@ class Shell(RuleBasedStateMachine):
 Shell.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestAnyHistory = Shell.TestCase
 
-SIZES = {"tiny": 2, "small": 4, "half": 7, "big": 12, "whole": 15, "other": 6}
-CARD, RESERVE, RAM = 16, 1, 20
+SIZES = {"tiny": 2 * GIB, "small": 4 * GIB, "half": 7 * GIB, "big": 12 * GIB, "whole": 15 * GIB, "other": 6 * GIB}
+CARD, RESERVE, RAM = 16 * GIB, GIB, 20 * GIB
 LADDER = {
     "tiny": Options((1, 2)),
     "small": Options((1,), idle_sleep_s=5.0, idle_stop_s=9.0),
@@ -224,7 +224,7 @@ class Card(Shell):
 
     def make(self) -> Machine:
         self.has: dict[str, int] = {}
-        models = {n: Model(self.devices[n], LADDER[n], Footprint(size, 1, size)) for n, size in SIZES.items()}
+        models = {n: Model(self.devices[n], LADDER[n], Footprint(size, GIB, size)) for n, size in SIZES.items()}
         cards = {"gpu0": Ledger(CARD, RESERVE), "gpu1": Ledger(CARD, RESERVE)}
         return Machine.of(models, cards, Bounds(MAX_WAIT, DRAIN, 50), RAM)
 
@@ -237,7 +237,7 @@ class Card(Shell):
     def end(self, model: str, well: bool = True, killed: bool = False) -> None:
         what = self.moving[model][0]
         if what == "sleep" and well:
-            self.has[model] = 1
+            self.has[model] = GIB
         elif what == "stop" or (what == "start" and not well):
             self.has.pop(model, None)
         super().end(model, well, killed)
@@ -251,11 +251,11 @@ class Card(Shell):
         return SIZES[model]
 
     def residual(self, model: str) -> int | None:
-        return 1
+        return GIB
 
-    @rule(foreign=st.integers(0, CARD))
+    @rule(foreign=st.integers(0, 16))
     def a_game_comes_or_goes(self, foreign: int) -> None:
-        self.post(Seen("gpu0", foreign))
+        self.post(Seen("gpu0", foreign * GIB))
 
     @invariant()
     def pinned_ram_is_within_its_budget(self) -> None:
