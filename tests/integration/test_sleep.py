@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -308,14 +307,15 @@ async def test_only_the_driver_tells_that_a_sleep_has_freed_nothing(
 
 async def test_the_driver_tells_when_memory_is_back_and_what_strangers_have(home: Path, card: Any, gauge: Nvml) -> None:
     async with engine(entry(home, *SIZES.split())) as it:
-        with subprocess.Popen(["sleep", "60"]) as stranger:
-            card.hold(5 * GIB, stranger.pid)
-            reading = gauge.read("d")
-            assert reading is not None
-            assert foreign(reading, it.pids()) == Foreign(5 * GIB, (f"sleep (pid {stranger.pid})",))
-            await it.sleep(1)
-            assert await until_released(gauge, "d", it.pids(), RESIDUAL) == RESIDUAL
-            stranger.kill()
+        stranger = await asyncio.create_subprocess_exec("sleep", "60")
+        card.hold(5 * GIB, stranger.pid)
+        reading = gauge.read("d")
+        assert reading is not None
+        assert foreign(reading, it.pids()) == Foreign(5 * GIB, (f"sleep (pid {stranger.pid})",))
+        await it.sleep(1)
+        assert await until_released(gauge, "d", it.pids(), RESIDUAL) == RESIDUAL
+        stranger.kill()
+        await stranger.wait()
         pids = it.pids()
         await it.stop(force=True)
         assert await until_released(gauge, "d", pids, 0) == 0
