@@ -125,6 +125,17 @@ async def test_both_levels_may_follow_each_other(home: Path, card: Any) -> None:
         assert (await ask(model, temperature=0)).json()["choices"][0]["text"].startswith("m greedy")
 
 
+async def test_an_engine_that_sleeps_is_not_told_so_again_at_another_level(home: Path, card: Any) -> None:
+    async with engine(entry(home, *SIZES.split())) as it:
+        with pytest.raises(SleepError, match="not asleep"):
+            await it.wake()
+        await it.sleep(1)
+        with pytest.raises(SleepError, match="sleeps already"):
+            await it.sleep(2)
+        assert it.asleep == 1
+        await it.wake()
+
+
 async def test_a_start_costs_no_probe_and_an_engine_that_never_slept_has_none(home: Path, card: Any) -> None:
     it = entry(home, *SIZES.split())
     async with engine(it):
