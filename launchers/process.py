@@ -136,6 +136,8 @@ class Child:
     async def sleep(self, level: int) -> None:
         """Put it to sleep, and before it ever slept learn what it answers to the probe. Raises SleepError."""
         endpoints = self._endpoints()
+        if self.asleep is not None:  # vLLM would say 200 and stay at the level where it is
+            raise SleepError(self._spec.model, f"model {self._spec.model!r}: it sleeps already")
         with self._last_words():
             if self._record.probe is None:
                 self._note(probe=await endpoints.probe())
@@ -170,9 +172,10 @@ class Child:
         return self._spec.endpoints
 
     def _note(self, **changes: Any) -> None:
-        """Change the record, here and on disk: whoever adopts the engine has to know."""
+        """Change the record, here and on disk: whoever adopts the engine has to know. A dead one's stays removed."""
         self._record = replace(self._record, **changes)
-        self._record.write(self._spec.records)
+        if self.alive:
+            self._record.write(self._spec.records)
 
     @contextmanager
     def _last_words(self) -> Iterator[None]:

@@ -34,6 +34,8 @@ SERVER = "vllm.entrypoints.launchers.api_server.entry"
 
 QUIET_PATHS = "/health,/metrics,/is_sleeping"
 
+SLEEP_MODE = "--enable-sleep-mode"
+
 PATIENCE, PATIENCE_MIN_S = 3.0, 30.0
 """A forked start that takes so many times the longest one seen, and at least so long, is given up for a stock one."""
 
@@ -117,7 +119,7 @@ class VllmProcess(ProcessLauncher):
         if is_cpu(python):
             argv += ["--distributed-executor-backend", "uni"]
         elif self.levels:
-            argv += ["--enable-sleep-mode"]  # refused on the CPU, where sleeping works without, but frees nothing
+            argv += [SLEEP_MODE]  # refused on the CPU, where sleeping works without, but frees nothing
         scratch = paths.engine_scratch(it.port)
         env = engine_environment(name, it.port, _defaults(python) | it.env, python)
         key = env["VLLM_API_KEY"] = os.environ.get("ROUNDHOUSE_ENGINE_KEY", "")

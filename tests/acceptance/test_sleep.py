@@ -13,7 +13,7 @@ import pytest
 
 from roundhouse.config.load import load_settings
 from roundhouse.config.schema import ModelEntry, Settings
-from roundhouse.launchers import weights
+from roundhouse.launchers import sleeping, weights
 from roundhouse.launchers.base import Progress
 from roundhouse.launchers.engine_host import EngineHost
 from roundhouse.launchers.process import Child
@@ -87,13 +87,18 @@ class Storm:
         return await asyncio.gather(*self._asked)
 
 
-async def ask(entry: ModelEntry) -> httpx.Response:
+async def ask(entry: ModelEntry, max_tokens: int = 24) -> httpx.Response:
     """A request of a client's; not too short, see ``sleeping.PROMPT``."""
     url = f"http://127.0.0.1:{entry.launcher.port}/v1/"
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {KEY}"}, timeout=60, trust_env=False) as client:
         if entry.name == "bge-small":
             return await client.post(url + "embeddings", json={"model": entry.served_name, "input": TEXT})
-        body: dict[str, Any] = {"model": entry.served_name, "prompt": TEXT, "max_tokens": 24, "ignore_eos": True}
+        body: dict[str, Any] = {
+            "model": entry.served_name,
+            "prompt": TEXT,
+            "max_tokens": max_tokens,
+            "ignore_eos": True,
+        }
         return await client.post(url + "completions", json=body)
 
 
@@ -150,10 +155,27 @@ async def states(entry: ModelEntry) -> AsyncIterator[str]:
             yield line.partition('sleep_state="')[2].partition('"')[0]
 
 
-async def test_a_stock_engine_sleeps_and_wakes_at_both_levels_whatever_arrives(settings: Settings) -> None:
+async def test_a_stock_engine_sleeps_and_wakes_at_both_levels_whatever_arrives(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     entry = may_sleep(settings, "qwen-0.5b", "off")
     async with started(entry) as engine:
         await sleeps_and_wakes(entry, engine)
+        monkeypatch.setattr(sleeping, "DRAIN_S", 0.3)
+        long = asyncio.create_task(ask(entry, max_tokens=3900))
+        await until(lambda: running(entry), "the engine works")
+        await engine.sleep(1)
+        assert (await long).json()["choices"][0]["finish_reason"] == "abort"
+        held = asyncio.create_task(ask(entry))
+        await engine.stop()  # asleep, and with a request
+        assert (await engine.exited()).code == 0
+        await asyncio.wait([held])
+
+
+def running(entry: ModelEntry) -> bool:
+    """Whether the engine computes for anybody."""
+    lines = httpx.get(f"http://127.0.0.1:{entry.launcher.port}/metrics", trust_env=False).text.splitlines()
+    return any(line.startswith("vllm:num_requests_running") and not line.endswith(" 0.0") for line in lines)
 
 
 async def test_forked_engines_sleep_and_wake_at_both_levels_whatever_arrives(settings: Settings) -> None:

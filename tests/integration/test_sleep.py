@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,14 +16,15 @@ import pytest
 
 from roundhouse.config import paths
 from roundhouse.config.schema import ModelEntry
-from roundhouse.launchers import sleeping
+from roundhouse.launchers import sleeping, vllm
 from roundhouse.launchers.base import LaunchError, Progress, SleepError
+from roundhouse.launchers.gauge import Foreign, NotReleased, Nvml, foreign, open_gauge, until_released
 from roundhouse.launchers.process import Child
 from roundhouse.launchers.records import read_record, sweep
 from roundhouse.launchers.registry import build_launcher
 from roundhouse.launchers.vllm import VllmProcess, build_host
 from tests.support import fake_vllm, fakes
-from tests.support.card import GIB, MIB, Card
+from tests.support.card import GIB, MIB, Card, nvml
 from tests.support.stack import free_port
 from tests.support.waiting import gone, until
 
@@ -121,6 +123,17 @@ async def test_both_levels_may_follow_each_other(home: Path, card: Any) -> None:
             await it.sleep(level)
             await it.wake()
         assert (await ask(model, temperature=0)).json()["choices"][0]["text"].startswith("m greedy")
+
+
+async def test_an_engine_that_sleeps_is_not_told_so_again_at_another_level(home: Path, card: Any) -> None:
+    async with engine(entry(home, *SIZES.split())) as it:
+        with pytest.raises(SleepError, match="not asleep"):
+            await it.wake()
+        await it.sleep(1)
+        with pytest.raises(SleepError, match="sleeps already"):
+            await it.sleep(2)
+        assert it.asleep == 1
+        await it.wake()
 
 
 async def test_a_start_costs_no_probe_and_an_engine_that_never_slept_has_none(home: Path, card: Any) -> None:
@@ -280,11 +293,43 @@ async def test_a_wake_from_level_2_without_its_weights_would_be_garbage(home: Pa
             await it.wake()
 
 
-async def test_a_sleep_that_frees_nothing_says_that_it_sleeps(home: Path, card: Any) -> None:
-    """The endpoints cannot tell: this is for whoever reads the card."""
-    async with engine(entry(home, *SIZES.split(), "--sleep-frees-nothing")) as it:
+@pytest.fixture
+def gauge(card: Any, monkeypatch: pytest.MonkeyPatch) -> Nvml:
+    """The card as the driver says it."""
+    monkeypatch.setenv("FAKE_CARD", str(card.path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml())
+    it = open_gauge(["d"])
+    assert it is not None
+    return it
+
+
+@pytest.mark.parametrize("fault", ["--sleep-frees-nothing", "without sleep mode"])
+async def test_only_the_driver_tells_that_a_sleep_has_freed_nothing(
+    home: Path, card: Any, gauge: Nvml, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    if fault == "without sleep mode":
+        monkeypatch.setattr(vllm, "SLEEP_MODE", "--disable-log-stats")
+    async with engine(entry(home, *SIZES.split(), *([fault] if fault.startswith("-") else []))) as it:
+        await it.sleep(1)  # it says that it sleeps
+        with pytest.raises(NotReleased, match=r"9.00 GiB are still held after 0 s, not 1.00 GiB"):
+            await until_released(gauge, "d", it.pids(), RESIDUAL, 0.1)
+
+
+async def test_the_driver_tells_when_memory_is_back_and_what_strangers_have(home: Path, card: Any, gauge: Nvml) -> None:
+    async with engine(entry(home, *SIZES.split())) as it:
+        stranger = await asyncio.create_subprocess_exec("sleep", "60")
+        card.hold(5 * GIB, stranger.pid)
+        reading = gauge.read("d")
+        assert reading is not None
+        assert foreign(reading, it.pids()) == Foreign(5 * GIB, (f"sleep (pid {stranger.pid})",))
         await it.sleep(1)
-        assert card.by_pid == {it.pid: AWAKE}
+        assert await until_released(gauge, "d", it.pids(), RESIDUAL) == RESIDUAL
+        stranger.kill()
+        await stranger.wait()
+        pids = it.pids()
+        await it.stop(force=True)
+        assert await until_released(gauge, "d", pids, 0) == 0
 
 
 async def test_a_wake_without_room_ends_the_engine_and_says_why(home: Path, card: Any) -> None:
