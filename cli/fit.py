@@ -22,9 +22,10 @@ def require_fit(settings: Settings, choice: Literal["auto", "hub", "tiny"]) -> N
     tiny = choice == "tiny" or (choice == "auto" and recorded() is Source.TINY)
     if tiny or is_cpu(paths.engine_python()):
         return
+    from roundhouse.footprint.ram import machine_ram
     from roundhouse.plan import devices, report, subjects
 
-    ram = devices.machine_ram()
+    ram = machine_ram()
     places = devices.devices(settings.residency, None, ram)
     if not places:
         return

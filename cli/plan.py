@@ -18,9 +18,10 @@ from roundhouse.config.schema import ResidencySettings, Settings
 from roundhouse.footprint.estimate import FilesError, FlagsError
 from roundhouse.footprint.files import cached, is_folder
 from roundhouse.footprint.need import MIB
+from roundhouse.footprint.ram import machine_ram
 from roundhouse.launchers.download import hub_reachable
 from roundhouse.plan import report, subjects, table
-from roundhouse.plan.devices import devices, machine_ram, memlock_note
+from roundhouse.plan.devices import devices, memlock_note
 
 SMALLEST = 64 * MIB
 """A size below this is a number without its unit."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import resource
 
-import psutil
-
 from roundhouse.config.schema import Device, ResidencySettings
 from roundhouse.footprint.card import card_bytes, shown_bytes
 from roundhouse.footprint.need import GIB
@@ -14,11 +12,6 @@ from roundhouse.plan.report import DevicePlan
 
 DEFAULT_CARD = 16 * GIB
 """What is planned for where there is no card and none is named: the default set-up's."""
-
-
-def machine_ram() -> int:
-    """The RAM of this machine, in bytes."""
-    return int(psutil.virtual_memory().total)
 
 
 def devices(settings: ResidencySettings, asked: int | None, ram: int, assume: bool = False) -> list[DevicePlan]:

@@ -10,14 +10,15 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-import psutil
 import uvicorn
 from starlette.applications import Starlette
 
 from roundhouse.config import paths
 from roundhouse.config.load import ConfigError, load_settings
-from roundhouse.config.schema import Settings
+from roundhouse.config.schema import ResidencySettings, Settings
+from roundhouse.footprint.ram import machine_ram
 from roundhouse.launchers.base import Launcher
+from roundhouse.launchers.engine_host import HOST_BYTES
 from roundhouse.launchers.gauge import open_gauge
 from roundhouse.launchers.records import sweep
 from roundhouse.launchers.registry import build_launcher
@@ -56,8 +57,14 @@ def build_machine(
         )
         models[name] = Model(entry.device, options, learned.footprint or launcher.expected(), learned.measured)
     bounds = Bounds(residency.max_wait_s, residency.drain_timeout_s, residency.max_waiting)
-    budget = psutil.virtual_memory().total // 2 if residency.ram_budget is None else int(residency.ram_budget)
-    return Machine.of(models, ledgers, bounds, budget)
+    return Machine.of(models, ledgers, bounds, ram_budget(residency))
+
+
+def ram_budget(residency: ResidencySettings) -> int:
+    """RAM for sleepers' weights, in bytes: the YAML's, or half of what there is beside the engine host."""
+    if residency.ram_budget is not None:
+        return int(residency.ram_budget)
+    return (machine_ram() - HOST_BYTES) // 2
 
 
 async def serve(listener: socket.socket, settings: Settings) -> int:
