@@ -1,12 +1,14 @@
 """A trivial OpenAI-compatible server: an engine that costs next to nothing, to measure what stands before it.
 
-``python bench/engine.py --port N [--start-delay S]``. Standard library alone, so that it starts quickly.
+``python bench/engine.py --port N [--start-delay S] [--sleep-delay S --wake-delay S]``. It has vLLM's sleep endpoints,
+which do nothing for so long. Standard library alone, so that it starts quickly.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import signal
 
@@ -15,7 +17,9 @@ ANSWER = {
     "object": "chat.completion",
     "created": 0,
     "model": "trivial",
-    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "yes"}}],
+    "choices": [
+        {"index": 0, "finish_reason": "stop", "text": "yes", "message": {"role": "assistant", "content": "yes"}}
+    ],
     "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
 }
 
@@ -34,23 +38,34 @@ def chunk(text: str | None) -> bytes:
     return b"data: " + json.dumps(body).encode() + b"\n\n"
 
 
-async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Serve one connection: any POST is a chat completion, any GET is healthy."""
-    try:
+class Engine:
+    """Answers, asleep or awake: ``delays`` are the seconds that a path takes."""
+
+    def __init__(self, delays: dict[str, float]) -> None:
+        self._delays = delays
+        self._sleeps = False
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection: any POST with a body is a chat completion, anything else is healthy."""
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await self._serve(reader, writer)
+        writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             lines = head.decode("latin-1").lower().split("\r\n")
+            path = lines[0].split(" ")[1].split("?")[0]
             length = next((int(line[15:]) for line in lines if line.startswith("content-length:")), 0)
             body = json.loads(await reader.readexactly(length)) if length else {}
+            if path in self._delays:
+                await asyncio.sleep(self._delays[path])
+                self._sleeps = path == "/sleep"
             if body.get("stream"):
                 await _stream(writer, int(body.get("max_tokens") or 50))
             else:
-                _whole(writer, json.dumps(ANSWER if length else {"status": "ok"}).encode())
+                _whole(writer, json.dumps(ANSWER if length else {"is_sleeping": self._sleeps}).encode())
             await writer.drain()
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass
-    finally:
-        writer.close()
 
 
 def _whole(writer: asyncio.StreamWriter, body: bytes) -> None:
@@ -73,13 +88,16 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--start-delay", type=float, default=0.0, help="seconds before the port is opened")
-    options = parser.parse_args()
+    parser.add_argument("--sleep-delay", type=float, default=0.0, help="seconds that falling asleep takes")
+    parser.add_argument("--wake-delay", type=float, default=0.0, help="seconds that waking takes")
+    options, _ = parser.parse_known_args()  # vLLM's flags mean nothing to it
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     if options.start_delay:
         await asyncio.sleep(options.start_delay)
-    server = await asyncio.start_server(answer, "127.0.0.1", options.port)
+    engine = Engine({"/sleep": options.sleep_delay, "/wake_up": options.wake_delay})
+    server = await asyncio.start_server(engine.answer, "127.0.0.1", options.port)
     await ended.wait()
     server.close()
 

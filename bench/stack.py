@@ -133,6 +133,14 @@ class Stack:
         log = (self.home / f"{name}.log").read_text(errors="replace")
         raise RuntimeError(f"{name} did not answer at {url}; the end of its log:\n{log[-2000:]}")
 
+    def wait_for_socket(self) -> None:
+        """Wait until residency listens. Raises RuntimeError if it does not in time."""
+        end = time.perf_counter() + START_S
+        while not (self.home / "run" / "residency.sock").exists():
+            if time.perf_counter() > end or self.processes["residency"].poll() is not None:
+                raise RuntimeError("residency did not start")
+            time.sleep(POLL_S)
+
     def cpu_s(self, *names: str) -> float:
         """Processor seconds used so far by services and all of their children."""
         total = 0.0
@@ -157,7 +165,7 @@ class Stack:
 
 
 @contextmanager
-def stack(config: dict[str, Any], services: tuple[str, ...]) -> Iterator[Stack]:
+def stack(config: dict[str, Any], services: tuple[str, ...], **env: str) -> Iterator[Stack]:
     """A Roundhouse stack with ``services`` ("redis", "residency", "proxy"), up and answering."""
     with ExitStack() as cleanup:
         home = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="rh-bench-", ignore_cleanup_errors=True)))
@@ -170,7 +178,9 @@ def stack(config: dict[str, Any], services: tuple[str, ...]) -> Iterator[Stack]:
             "proxy": "roundhouse.proxy",
         }
         for name in services:
-            it.spawn(name, "-m", modules[name])
+            it.spawn(name, "-m", modules[name], **env)
+        if "residency" in services:
+            it.wait_for_socket()
         if "proxy" in services:
             it.wait("proxy", f"http://127.0.0.1:{it.port}/health/liveliness")
         yield it
