@@ -19,6 +19,7 @@ COMMANDS = {
     "switch": "Bring a model onto its device.",
     "unload": "Take a model, or all, off its device.",
     "logs": "Show the log of a service or an engine.",
+    "plan": "Show what fits on the device, before anything starts.",
     "bench": "Measure Roundhouse against its baselines.",
     "test": "Run every check of the project.",
 }

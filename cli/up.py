@@ -19,6 +19,7 @@ from roundhouse.cli import control
 from roundhouse.cli.down import bring_down
 from roundhouse.cli.env import base_url
 from roundhouse.cli.errors import USAGE, CliError, NotRunning
+from roundhouse.cli.fit import require_fit
 from roundhouse.config import paths
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import Settings
@@ -36,7 +37,7 @@ LOG_LINES = 15
 @click.command(help="Start everything, wait until the gateway answers, and say where it is.")
 @click.option(
     "--profile",
-    type=click.Choice(["auto", "cpu", "rtx5080"]),
+    type=click.Choice(list(paths.PROFILES)),
     default=None,
     help="The set-up: by default ROUNDHOUSE_CONFIG, else the RTX 5080's where there is an NVIDIA card, else the CPU's.",
 )
@@ -48,9 +49,7 @@ LOG_LINES = 15
     show_default=True,
     help="Weights from the model hub, or tiny random models made on the spot.",
 )
-def command(
-    profile: Literal["auto", "cpu", "rtx5080"] | None, detach: bool, models: Literal["auto", "hub", "tiny"]
-) -> None:
+def command(profile: paths.Profile | None, detach: bool, models: Literal["auto", "hub", "tiny"]) -> None:
     """Bring the stack up."""
     if not paths.in_checkout():  # in a checkout ./roundhouse has done it
         _set_up()
@@ -63,6 +62,7 @@ def command(
         raise CliError("parts of an earlier run are still there; 'roundhouse down' ends them")
     _require_secrets()
     _require_free_ports(settings)
+    require_fit(settings, models)
     notice = _prepare(settings, models)
     stack = _start(settings)
     try:
@@ -93,8 +93,11 @@ def _set_up() -> None:
         raise CliError(str(error)) from error
 
 
-def _settings(profile: Literal["auto", "cpu", "rtx5080"] | None) -> Settings:
+def _settings(profile: paths.Profile | None) -> Settings:
     """Read the YAML of the profile. Raises CliError with all faults."""
+    if profile in paths.FOR_A_CARD and not paths.has_nvidia_card():
+        remedy = f"'up --profile cpu' needs none; 'plan --profile {profile} --device 16GiB' plans for a card elsewhere"
+        raise CliError(f"the set-up {profile!r} is for an NVIDIA card, and the driver shows none here; {remedy}", USAGE)
     if profile is not None:
         os.environ["ROUNDHOUSE_CONFIG"] = str(paths.default_config_file(profile))
     path = paths.config_file()

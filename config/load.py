@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from roundhouse.config import litellm_rules
 from roundhouse.config.faults import ConfigError, Fault, nearest
@@ -49,8 +51,8 @@ class _UniqueKeys(_Loader):
         return super().construct_mapping(node, deep)
 
 
-def load_settings(path: Path) -> Settings:
-    """Read and check the YAML at ``path``.
+def load_settings(path: Path, *, elsewhere: bool = False) -> Settings:
+    """Read and check the YAML at ``path``; ``elsewhere``: it is for another machine than this one.
 
     Raises:
         ConfigError: with every fault that could be found.
@@ -59,6 +61,7 @@ def load_settings(path: Path) -> Settings:
     faults: list[Fault] = []
     residency = _residency(document.get("residency", {}), faults)
     models = _models(document, residency, faults)
+    faults += _check_residency(residency, models, elsewhere)
     faults += litellm_rules.check(document, models)
     if faults:
         raise ConfigError(path, faults)
@@ -105,6 +108,23 @@ def _residency(raw: Any, faults: list[Fault]) -> ResidencySettings:
     for doubled in sorted({i for i in ids if ids.count(i) > 1}):
         faults.append(Fault("residency.devices", f"has {doubled!r} twice", "Give each device an id of its own."))
     return settings
+
+
+def _check_residency(settings: ResidencySettings, models: Mapping[str, ModelEntry], elsewhere: bool) -> list[Fault]:
+    """Faults of ``residency`` that its schema cannot see."""
+    faults, default, budget = [], settings.default, settings.ram_budget
+    if default is not None and models and default not in models:
+        wrong = f"{default!r} is not a model with a launcher"
+        faults.append(Fault("residency.default", wrong, nearest(default, models)))
+    total = psutil.virtual_memory().total
+    if budget is not None and budget > total and not elsewhere:
+        wrong = f"{budget.human_readable()} is more than this machine's RAM, {ByteSize(total).human_readable()}"
+        faults.append(Fault("residency.ram_budget", wrong, "Leave it out for half of the RAM, or set less."))
+    for index, device in enumerate(settings.devices):
+        if device.memory is not None and device.reserve >= device.memory:
+            key, wrong = f"residency.devices[{index}].reserve", "leaves nothing of the device's memory"
+            faults.append(Fault(key, wrong, "Set less; 512MiB is the default."))
+    return faults
 
 
 def _models(document: dict[str, Any], residency: ResidencySettings, faults: list[Fault]) -> dict[str, ModelEntry]:

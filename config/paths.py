@@ -10,9 +10,11 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-Profile = Literal["auto", "cpu", "rtx5080"]
+Profile = Literal["auto", "cpu", "rtx5080", "small", "int4-large"]
+PROFILES: tuple[Profile, ...] = get_args(Profile)
+FOR_A_CARD: tuple[Profile, ...] = ("rtx5080", "small", "int4-large")
 
 SOCKET_PATH_BYTES = 100
 """A unix socket's path may have 107 bytes on Linux; some are left for whoever adds a suffix."""
@@ -48,6 +50,11 @@ def run_dir() -> Path:
 def log_dir() -> Path:
     """One log per service, and per engine ``engine-MODEL.log``."""
     return _private(home() / "log")
+
+
+def measurements() -> Path:
+    """What was measured of engines: times and memory."""
+    return home() / "measurements.json"
 
 
 def engine_records() -> Path:
@@ -109,7 +116,8 @@ def default_config_file(profile: Profile = "auto") -> Path:
     """The YAML of a profile; ``auto`` is the RTX 5080's where there is an NVIDIA card, else the CPU's."""
     if profile == "rtx5080" or (profile == "auto" and has_nvidia_card()):
         return project_root() / "litellm_config.yaml"
-    return Path(__file__).resolve().parent / "presets" / "cpu.yaml"
+    name = "cpu" if profile == "auto" else profile
+    return Path(__file__).resolve().parent / "presets" / f"{name}.yaml"
 
 
 def config_file() -> Path:

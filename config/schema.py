@@ -31,7 +31,7 @@ class Device(Strict):
     id: str = Field("gpu0", description="The name by which launchers and status refer to the device.")
     memory: Size | None = Field(
         None,
-        description="How much memory it has; by default what the driver says. Where neither tells, one engine at a time.",
+        description="How much memory it has; by default what the driver says. Else one engine at a time.",
     )
     reserve: Size = Field(
         ByteSize(512 * 2**20), description="Memory of the device that stays free for others: a desktop, a browser."

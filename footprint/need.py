@@ -8,6 +8,11 @@ MIB = 2**20
 GIB = 2**30
 
 
+RESIDUAL_UNKNOWN = int(1.2 * GIB)
+"""What a sleeper is taken to keep of its device where nothing tells: the upper end of 0.6 to 1.2 GiB that reports of
+vLLM 0.11 to 0.15 give for one card (context, CUDA graphs, kernels; vllm-project/vllm#28714, #32714)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """Memory of one engine, in bytes.
@@ -21,3 +26,8 @@ class Footprint:
     residual: int = 0
     pinned: int = 0
     estimated: bool = True
+
+    @classmethod
+    def of_size(cls, awake: int) -> Footprint:
+        """An engine of which only ``awake`` is known: the rest as much as it may be."""
+        return cls(awake, min(awake, RESIDUAL_UNKNOWN), awake)

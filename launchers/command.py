@@ -97,6 +97,11 @@ class CommandProcess(ProcessLauncher):
         super().__init__(entry)
         self._launcher = launcher
 
+    def expected(self) -> Footprint | None:
+        """``launcher.memory``, if it is given: nobody knows what a command takes."""
+        memory = self._launcher.memory
+        return None if memory is None else Footprint.of_size(int(memory))
+
     def spec(self) -> Spec:
         """The YAML's command, with ``${NAME}`` filled in."""
         name, it = self._entry.name, self._launcher

@@ -22,7 +22,7 @@ import psutil
 POLL_S = 0.05
 """How often the card is read while somebody waits: a reading takes about a millisecond, and a switch seconds."""
 
-RELEASED_S = 10.0
+RELEASED_S = 5.0
 """How long memory may take to come back. The driver frees a dead process's within a second, a sleeper's before it
 says that it sleeps; what is still there after so long is held by somebody."""
 

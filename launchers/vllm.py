@@ -15,6 +15,10 @@ from pathlib import Path
 
 from roundhouse.config import paths
 from roundhouse.config.schema import ModelEntry, VllmLauncher
+from roundhouse.footprint import estimate
+from roundhouse.footprint.card import card_bytes
+from roundhouse.footprint.estimate import FilesError, FlagsError
+from roundhouse.footprint.need import Footprint
 from roundhouse.launchers.base import Engine, LaunchError, Progress, SleepError
 from roundhouse.launchers.command import ProcessLauncher, identity, log_path
 from roundhouse.launchers.engine_host import NAME, EngineHost, HostError, HostSpec
@@ -111,6 +115,21 @@ class VllmProcess(ProcessLauncher):
             raise HostError(error.text, lasting=host.pid == pid) from error
         self._longest_s = max(self._longest_s or 0.0, time.monotonic() - began)
         return engine
+
+    def expected(self) -> Footprint | None:
+        """By the model's files, its arguments and the card that is here; ``launcher.memory`` wins for ``awake``.
+
+        ``None`` where neither tells: without ``launcher.memory``, files or, for an engine on the CPU, at all.
+        """
+        memory = self._launcher.memory
+        found: Footprint | None = None
+        if not is_cpu(paths.engine_python()):
+            device = card_bytes()
+            with suppress(LaunchError, FilesError, FlagsError):
+                found = estimate.of(self.weights(), self._launcher.args, device).footprint(device)
+        if memory is None:
+            return found
+        return Footprint.of_size(int(memory)) if found is None else replace(found, awake=int(memory))
 
     def spec(self) -> Spec:
         """The command of vLLM's server. Raises LaunchError if its interpreter or weights are not there."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from roundhouse.footprint.need import MIB, Footprint
 from roundhouse.residency.facts import Ticket
 from roundhouse.residency.states import State, move
 
@@ -16,6 +17,13 @@ BACKOFF_FIRST_S = 5.0
 BACKOFF_MAX_S = 300.0
 """After a failed start requests are refused for 5, 10, 20 ... at most 300 s: long enough not to hammer a
 broken engine, short enough for a person who has mended it (``switch`` takes the back-off away at once)."""
+
+GROWTH_BYTES = 256 * MIB
+"""A sleeper that keeps so much more of its device than after its first sleep leaks, and is stopped: vLLM has lost up
+to 3.4 GiB a cycle (vllm-project/vllm#21336); allocators round, so that less means nothing."""
+
+SLEEPLESS_FIRST_S, SLEEPLESS_MAX_S = 600.0, 7200.0
+"""After an engine failed to sleep or to wake its model is stopped instead for so long, doubled each time."""
 
 SMOOTHING = 0.5
 """Weight of the newest measured duration against those before: a changed machine shows after two or three."""
@@ -32,15 +40,45 @@ class Waiter:
 
 @dataclass
 class Measured:
-    """Durations seen so far, in seconds; ``None`` before the first."""
+    """Durations seen so far, in seconds; ``None`` before the first. ``sleep_s``, ``wake_s``: by sleep level."""
 
     start_s: float | None = None
     stop_s: float | None = None
+    sleep_s: dict[int, float] = field(default_factory=dict)
+    wake_s: dict[int, float] = field(default_factory=dict)
 
     def learn(self, name: str, seconds: float) -> None:
         """Mix a new duration into ``name`` ("start_s" or "stop_s")."""
-        old = getattr(self, name)
-        setattr(self, name, seconds if old is None else old + SMOOTHING * (seconds - old))
+        setattr(self, name, _mixed(getattr(self, name), seconds))
+
+    def learn_level(self, name: str, level: int, seconds: float) -> None:
+        """Mix a new duration into ``name`` ("sleep_s" or "wake_s") of ``level``."""
+        durations = getattr(self, name)
+        durations[level] = _mixed(durations.get(level), seconds)
+
+    @property
+    def round_trips(self) -> dict[int, float]:
+        """Seconds to leave the device and come back, by sleep level (0: stop and start), where both are known."""
+        costs = {level: s + self.wake_s[level] for level, s in self.sleep_s.items() if level in self.wake_s}
+        if self.start_s is not None:
+            costs[0] = self.start_s + (self.stop_s or 0.0)
+        return costs
+
+
+def _mixed(old: float | None, new: float) -> float:
+    return new if old is None else old + SMOOTHING * (new - old)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the YAML says of a model, and what its launcher can do."""
+
+    levels: tuple[int, ...] = ()
+    pinned: bool = False
+    preload: bool = False
+    default: bool = False
+    idle_sleep_s: float | None = None
+    idle_stop_s: float | None = None
 
 
 @dataclass
@@ -49,10 +87,23 @@ class Engine:
 
     model: str
     device: str
+    options: Options = field(default_factory=Options)
+    footprint: Footprint | None = None
+    measured: Measured = field(default_factory=Measured)
     state: State = State.STOPPED
+    level: int = 0  # of its sleep, while it sleeps, falls asleep or wakes
     pid: int | None = None
     cold: bool = True  # neither started nor prepared since this process began
     since: float = 0.0
+    used: float = 0.0  # when it last had a request
+    recalled: bool = False  # brought onto its device by no request: pinned, preloaded, default
+    dismissed: bool = False  # a person took it off: it does not come back by itself
+    broken: bool = False  # its main process is gone
+    pins: bool = False  # its weights are in pinned RAM, as from its first sleep at level 1
+    worn: bool = False  # it leaks: stopped, not put to sleep, when it leaves
+    first_residual: int | None = None
+    sleepless_until: float = 0.0
+    sleep_failures: int = 0
     waiting: OrderedDict[Ticket, Waiter] = field(default_factory=OrderedDict)
     overdue: set[Ticket] = field(default_factory=set)
     leases: set[Ticket] = field(default_factory=set)
@@ -61,7 +112,6 @@ class Engine:
     failures: int = 0
     failed_until: float = 0.0
     failure: str = ""
-    measured: Measured = field(default_factory=Measured)
     history: deque[str] = field(default_factory=lambda: deque(maxlen=HISTORY))
     _deadlines: list[tuple[float, Ticket]] = field(default_factory=list)
 
@@ -109,9 +159,78 @@ class Engine:
         return min(since, default=None)
 
     @property
-    def wanted(self) -> bool:
-        """Whether anybody waits for this model to become ready."""
+    def asked_for(self) -> bool:
+        """Whether a request or a command waits for this model to become ready."""
         return bool(self.waiting or self.switches)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is to become ready: somebody waits for it, or it belongs on its device."""
+        return self.asked_for or self.recalled
+
+    @property
+    def rests(self) -> bool:
+        """Whether it has no more than its residual of the device: it sleeps, or slept when its stop began."""
+        return self.level > 0 and self.state in (State.ASLEEP, State.STOPPING)
+
+    @property
+    def idle_since(self) -> float:
+        """Since when it has had nothing to do (clock seconds); only for one that serves or sleeps."""
+        return max(self.used, self.since if self.state is State.READY else self.used)
+
+    @property
+    def bring_s(self) -> float | None:
+        """Measured seconds to bring it onto its device from where it stands; ``None`` if that was never seen."""
+        if self.state in (State.ASLEEP, State.SLEEPING, State.WAKING) and self.level in self.measured.wake_s:
+            return self.measured.wake_s[self.level]
+        return self.measured.start_s
+
+    def leave_s(self, level: int) -> float:
+        """Measured seconds to go to sleep at ``level``, or with 0 to stop; 0 if that was never seen."""
+        return (self.measured.sleep_s.get(level) if level else self.measured.stop_s) or 0.0
+
+    def remaining_s(self, now: float) -> float:
+        """Measured seconds until the transition that it is in is over; 0 if that was never seen."""
+        if self.state in (State.STARTING, State.WAKING):
+            cost = self.bring_s or 0.0
+        else:
+            cost = self.leave_s(self.level if self.state is State.SLEEPING else 0)
+        return max(0.0, self.since + cost - now)
+
+    # --- memory ------------------------------------------------------------------------------
+
+    def holds(self, awake: int | None) -> None:
+        """Take in how much of its device the engine has, now that it answers."""
+        if awake is None:
+            return
+        old = self.footprint or Footprint.of_size(awake)
+        self.footprint = replace(old, awake=awake, estimated=False)
+
+    # --- sleep -------------------------------------------------------------------------------
+
+    def sleeps_with(self) -> int | None:
+        """How many bytes of its device it may keep asleep, as far as is known."""
+        if self.first_residual is not None and self.footprint is not None:
+            return self.footprint.residual + GROWTH_BYTES
+        if self.footprint is None or self.footprint.estimated:
+            return None
+        return max(self.footprint.awake // 2, self.footprint.residual + GROWTH_BYTES)
+
+    def slept(self, residual: int | None) -> None:
+        """Take in how much of its device a sleeper keeps, and whether that has grown."""
+        if residual is None:
+            return
+        if self.first_residual is None:
+            self.first_residual = residual
+        self.worn = residual - self.first_residual > GROWTH_BYTES
+        if self.footprint is not None:
+            self.footprint = replace(self.footprint, residual=residual)
+
+    def distrust(self, now: float, text: str) -> None:
+        """It did not sleep or wake as it should: for a while it is stopped instead."""
+        self.sleep_failures += 1
+        self.failure = text
+        self.sleepless_until = now + min(SLEEPLESS_MAX_S, SLEEPLESS_FIRST_S * 2 ** (self.sleep_failures - 1))
 
     # --- failures ----------------------------------------------------------------------------
 

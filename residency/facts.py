@@ -60,10 +60,11 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A healthy engine of an earlier residency process was found and taken over."""
+    """A healthy engine of an earlier residency process was taken over; ``level``: how deep it sleeps, if it does."""
 
     model: str
     pid: int
+    level: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +77,43 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The engine answers."""
+    """The engine answers; ``awake`` bytes of its device are its, if that can be measured."""
 
     model: str
     pid: int
+    awake: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slept:
+    """The engine sleeps and its memory is back, but for ``residual`` bytes, if that can be measured."""
+
+    model: str
+    level: int
+    residual: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """The engine is awake again and answers as before."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Others, no engines of ours, use ``foreign`` bytes of the device."""
+
+    device: str
+    foreign: int
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The engine could not be started; nothing of it is left. ``retryable``: killed from outside."""
+    """The engine did not start, and nothing of it is left; or it did not sleep or wake, and is not to be trusted.
+
+    ``retryable``: it was killed from outside.
+    """
 
     model: str
     text: str
@@ -143,6 +172,9 @@ Fact = (
     | Adopted
     | Started
     | Ready
+    | Slept
+    | Woke
+    | Seen
     | Failed
     | Exited
     | Stopped
@@ -165,6 +197,26 @@ class Start:
 @dataclass(frozen=True, slots=True)
 class Prepare:
     """``model`` is next on its device: do what needs nothing of the device. Nothing comes back."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Put the engine of ``model``, which has no leases, to sleep; answer with ``Slept`` or ``Failed``.
+
+    It has failed if its device's memory is not back but for ``at_most`` bytes (``None``: nobody can tell).
+    """
+
+    model: str
+    level: int
+    at_most: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Wake the engine of ``model``; answer with ``Woke`` or ``Failed``."""
 
     model: str
 
@@ -202,4 +254,4 @@ class Alarm:
     text: str
 
 
-Order = Prepare | Start | Stop | Grant | Refuse | Alarm
+Order = Prepare | Start | Sleep | Wake | Stop | Grant | Refuse | Alarm

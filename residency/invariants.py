@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from math import inf
-
+from roundhouse.residency.engine import Engine
 from roundhouse.residency.machine import Machine
 from roundhouse.residency.states import State
+from roundhouse.residency.track import Track
 
 
 class InvariantBroken(AssertionError):
@@ -19,33 +19,44 @@ def _require(condition: bool, text: str) -> None:
 
 def check(machine: Machine, now: float) -> None:
     """Raise InvariantBroken unless every invariant of DESIGN.md holds at ``now``."""
-    for device, track in machine.tracks.items():
-        mine = [e for e in machine.engines.values() if e.device == device]
-        occupants = [e for e in mine if e.state.occupies]
-        _require(len(occupants) <= 1, f"{len(occupants)} engines hold {device}: {occupants}")
-        occupant = occupants[0] if occupants else None
-        if occupant is None:
-            _require(not any(e.wanted for e in mine) or machine.closing, f"{device} is empty though somebody waits")
-            _require(track.drain_deadline == inf, f"{device} is empty but drains")
-        elif occupant.state is State.STARTING:
-            _require(occupant.wanted, f"nobody wants {occupant}")
-        elif occupant.state is State.READY:
-            settling = now < track.settle_until
-            _require(not occupant.waiting, f"{occupant} is ready and lets somebody wait")
-            others = any(e.wanted for e in mine if e is not occupant)
-            _require(settling or bool(occupant.leases) or not others, f"{occupant} idles while another is wanted")
-        elif occupant.state is State.DRAINING:
-            _require(bool(occupant.leases), f"{occupant} is dry and still draining")
-            _require(track.drain_deadline < inf, f"{occupant} drains without a deadline")
+    for track in machine.tracks.values():
+        _check_track(machine, track, now)
     for engine in machine.engines.values():
-        _require(engine.state.serves or not engine.leases, f"{engine} has leases")
-        _require(
-            engine.state is not State.FAILED or not engine.wanted or now >= engine.failed_until,
-            f"{engine} is waited for",
-        )
-        _require(engine.overdue <= set(engine.waiting), f"{engine} has overdue requests that do not wait")
-        for ticket in (*engine.waiting, *engine.leases, *engine.switches):
-            _require(machine._place.get(ticket) is engine, f"ticket {ticket} of {engine} is misplaced")
+        _check_engine(machine, engine, now)
     held = sum(len(e.waiting) + len(e.leases) + len(e.switches) for e in machine.engines.values())
-    _require(held == len(machine._place), f"{len(machine._place)} tickets are placed, {held} are held")
+    _require(held == len(machine.desk.place), f"{len(machine.desk.place)} tickets are placed, {held} are held")
     _require(machine.waiting == sum(len(e.waiting) for e in machine.engines.values()), "the waiting are miscounted")
+
+
+def _check_track(machine: Machine, track: Track, now: float) -> None:
+    moving = [e for e in track.engines if e.state.moves]
+    _require(len(moving) <= 1, f"{len(moving)} engines move on {track.device}: {moving}")
+    holders = track.holders(now)
+    if track.ledger.capacity is None:
+        awake = [holder.model for holder in holders if holder.awake]
+        _require(len(awake) <= 1, f"{awake} are awake on {track.device}, of which nothing is known")
+    else:
+        held = sum(track.ledger.held(holder) for holder in holders)
+        text = f"{holders} have {held} of {track.ledger.capacity} bytes of {track.device}"
+        _require(held <= track.ledger.capacity, text)
+    if moving or now < track.settle_until:
+        return
+    leased = any(e.leases for e in track.engines)
+    asked = [e for e in track.engines if e.asked_for and not e.state.serves]
+    _require(leased or not asked or machine.closing, f"{track.device} is idle though {asked} are waited for")
+    for engine in track.engines:
+        dry = engine.state is State.DRAINING and not engine.leases
+        _require(not dry, f"{engine} is dry and still draining")
+
+
+def _check_engine(machine: Machine, engine: Engine, now: float) -> None:
+    _require(engine.state.serves or not engine.leases, f"{engine} has leases")
+    _require(engine.state is not State.STARTING or engine.wanted, f"nobody wants {engine}")
+    _require(engine.state is not State.READY or not engine.waiting, f"{engine} is ready and lets somebody wait")
+    failed = engine.state is State.FAILED and now < engine.failed_until
+    _require(not failed or not engine.wanted, f"{engine} is waited for")
+    _require(engine.overdue <= set(engine.waiting), f"{engine} has overdue requests that do not wait")
+    pinned = engine.state in (State.SLEEPING, State.ASLEEP) and engine.options.pinned
+    _require(not pinned or bool(engine.unloads), f"{engine} is pinned")
+    for ticket in (*engine.waiting, *engine.leases, *engine.switches):
+        _require(machine.desk.place.get(ticket) is engine, f"ticket {ticket} of {engine} is misplaced")

@@ -1,18 +1,19 @@
 """The machine that decides what is on each device: facts in, orders out. Pure.
 
 No clock, no I/O: ``handle(fact, now)`` returns the orders that follow, and ``wake_at()`` says when it
-wants a ``Ticked`` if nothing else happens before. After every fact the same ``_decide`` looks at the
+wants a ``Ticked`` if nothing else happens before. After every fact the same ``Track.decide`` looks at the
 fact's device; there is no second place that decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, inf
+from math import inf
 
-from roundhouse.residency import policy
-from roundhouse.residency.engine import Engine, Waiter
+from roundhouse.footprint.need import Footprint
+from roundhouse.residency.desk import Counters, Desk
+from roundhouse.residency.engine import Engine, Measured, Options, Waiter
 from roundhouse.residency.facts import (
     Adopted,
     Alarm,
@@ -25,11 +26,10 @@ from roundhouse.residency.facts import (
     Grant,
     Held,
     Order,
-    Prepare,
     Ready,
-    Refuse,
+    Seen,
     ShutdownCommanded,
-    Start,
+    Slept,
     Started,
     Stop,
     Stopped,
@@ -37,16 +37,25 @@ from roundhouse.residency.facts import (
     Ticked,
     Ticket,
     UnloadCommanded,
+    Woke,
 )
+from roundhouse.residency.ledger import Ledger
 from roundhouse.residency.states import State
-from roundhouse.residency.track import Bounds, Counters, Track
+from roundhouse.residency.track import Bounds, Ram, Track, retry_after
 
 SETTLE_S = 3.0
 """After adopting an engine nobody is switched away from for this long: holders of leases of the residency
 process that died reconnect (they try every half second) and say what they still hold."""
 
-RETRY_UNKNOWN_S = 10.0
-"""``Retry-After`` while nothing has been measured yet: a small engine's cold start."""
+
+@dataclass(frozen=True)
+class Model:
+    """What the machine has to know of a model beforehand."""
+
+    device: str
+    options: Options = field(default_factory=Options)
+    footprint: Footprint | None = None
+    measured: Measured = field(default_factory=Measured)
 
 
 @dataclass
@@ -55,23 +64,55 @@ class Machine:
 
     engines: dict[str, Engine]
     tracks: dict[str, Track]
-    bounds: Bounds = field(default_factory=Bounds)
-    counters: Counters = field(default_factory=Counters)
-    closing: bool = False
-    waiting: int = 0
-    _place: dict[Ticket, Engine] = field(default_factory=dict)
+    bounds: Bounds
+    desk: Desk
     _shutdowns: list[Ticket] = field(default_factory=list)
     _unloads: dict[Ticket, int] = field(default_factory=dict)
-    _orders: list[Order] = field(default_factory=list)
 
     @classmethod
-    def of(cls, models: Mapping[str, str], devices: Sequence[str], bounds: Bounds | None = None) -> Machine:
-        """A machine for ``models`` (name -> device) on ``devices``."""
-        return cls(
-            engines={name: Engine(name, device) for name, device in models.items()},
-            tracks={device: Track(device) for device in devices},
-            bounds=bounds or Bounds(),
-        )
+    def of(
+        cls,
+        models: Mapping[str, str | Model],
+        devices: Sequence[str] | Mapping[str, Ledger],
+        bounds: Bounds | None = None,
+        ram_budget: int | None = None,
+    ) -> Machine:
+        """A machine for ``models`` (name -> its device, or all that is known) on ``devices``."""
+        known = {name: it if isinstance(it, Model) else Model(it) for name, it in models.items()}
+        engines = {
+            name: Engine(
+                name,
+                it.device,
+                it.options,
+                it.footprint,
+                it.measured,
+                recalled=it.options.pinned or it.options.preload,
+            )
+            for name, it in known.items()
+        }
+        ledgers = devices if isinstance(devices, Mapping) else {device: Ledger() for device in devices}
+        desk, bounds = Desk(), bounds or Bounds()
+        ram = Ram(ram_budget, list(engines.values()))
+        tracks = {
+            device: Track(device, [e for e in engines.values() if e.device == device], desk, bounds, ram, it)
+            for device, it in ledgers.items()
+        }
+        return cls(engines, tracks, bounds, desk)
+
+    @property
+    def counters(self) -> Counters:
+        """What has happened so far."""
+        return self.desk.counters
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait, for whatever model."""
+        return self.desk.waiting
+
+    @property
+    def closing(self) -> bool:
+        """Whether a shutdown was ordered."""
+        return self.desk.closing
 
     # --- the two entrances -------------------------------------------------------------------
 
@@ -81,7 +122,7 @@ class Machine:
         Raises:
             IllegalMove: the fact cannot be true in the present state (a bug of the caller).
         """
-        self._orders = []
+        self.desk.orders = []
         match fact:
             case Asked():
                 self._asked(fact, now)
@@ -95,46 +136,57 @@ class Machine:
                 self._unload(fact, now)
             case ShutdownCommanded():
                 self._shutdown(fact, now)
+            case Seen(device=device, foreign=foreign):
+                self.tracks[device].ledger.foreign = foreign
+                self.tracks[device].decide(now)
             case Ticked():
-                for device in self.tracks:
-                    self._decide(device, now)
+                for track in self.tracks.values():
+                    track.decide(now)
             case _:
                 self._engine_fact(fact, now)
-                self._decide(self.engines[fact.model].device, now)
+                self._decide(self.engines[fact.model], now)
         if self.closing and self._shutdowns and not any(e.state.occupies for e in self.engines.values()):
-            self._orders += [Grant(ticket) for ticket in self._shutdowns]
+            self.desk.orders += [Grant(ticket) for ticket in self._shutdowns]
             self._shutdowns = []
-        return self._orders
+        return self.desk.orders
 
     def wake_at(self) -> float | None:
         """When (clock seconds) a ``Ticked`` is due; ``None`` if only a fact can change anything."""
         times = [t for e in self.engines.values() if (t := e.deadline) is not None]
-        for track in self.tracks.values():
-            times += [track.gate, track.drain_deadline]
-            if track.settle_until:
-                times.append(track.settle_until)
+        times += [track.wake_at for track in self.tracks.values()]
         soonest = min(times, default=inf)
         return None if soonest == inf else soonest
+
+    def estimate(self, engine: Engine, now: float) -> float | None:
+        """Seconds until ``engine`` can be ready, drains apart; ``None`` when nothing was measured yet."""
+        return self.tracks[engine.device].estimate(engine, now)
+
+    def retry_after(self, engine: Engine, now: float) -> float:
+        """An honest ``Retry-After`` in whole seconds, from what was measured."""
+        return retry_after(self.estimate(engine, now))
+
+    def _decide(self, engine: Engine, now: float) -> None:
+        self.tracks[engine.device].decide(now)
 
     # --- requests ----------------------------------------------------------------------------
 
     def _asked(self, fact: Asked, now: float) -> None:
         engine = self.engines.get(fact.model)
         if engine is None:
-            self._refuse(fact.ticket, Code.UNKNOWN, f"no model {fact.model!r} with a launcher")
+            self.desk.refuse(fact.ticket, Code.UNKNOWN, f"no model {fact.model!r} with a launcher")
         elif self.closing:
-            self._refuse(fact.ticket, Code.SHUTTING_DOWN, "Roundhouse is shutting down")
+            self.desk.refuse(fact.ticket, Code.SHUTTING_DOWN, "Roundhouse is shutting down")
         elif not fact.may_switch and engine.state is not State.READY:
-            self._refuse(
+            self.desk.refuse(
                 fact.ticket,
                 Code.WOULD_SWITCH,
                 f"{fact.model} is {engine.state}, not resident",
                 self.retry_after(engine, now),
             )
         elif engine.state is State.FAILED and now < engine.failed_until:
-            self._refuse(fact.ticket, Code.FAILED, engine.failure, engine.failed_until - now)
+            self.desk.refuse(fact.ticket, Code.FAILED, engine.failure, engine.failed_until - now)
         elif self.waiting >= self.bounds.max_waiting:
-            self._refuse(
+            self.desk.refuse(
                 fact.ticket,
                 Code.QUEUE_FULL,
                 f"{self.waiting} requests are waiting for a model already",
@@ -142,55 +194,57 @@ class Machine:
             )
         else:
             wait = self.bounds.max_wait_s if fact.max_wait_s is None else fact.max_wait_s
-            engine.enqueue(Waiter(fact.ticket, now, now + wait))
-            self._place[fact.ticket] = engine
-            self.waiting += 1
-            self._decide(engine.device, now)
+            engine.dismissed = False
+            self.desk.enqueue(engine, Waiter(fact.ticket, now, now + wait))
+            self._decide(engine, now)
 
     def _held(self, fact: Held) -> None:
         engine = self.engines.get(fact.model)
-        if engine is not None and engine.state.serves:
+        if engine is not None and engine.state.serves and not engine.broken:
             engine.leases.add(fact.ticket)
-            self._place[fact.ticket] = engine
+            self.desk.place[fact.ticket] = engine
 
     def _gone(self, fact: Gone, now: float) -> None:
-        engine = self._place.pop(fact.ticket, None)
+        engine = self.desk.place.pop(fact.ticket, None)
         if engine is None:
             self._command_gone(fact.ticket, now)
             return
         if fact.ticket in engine.waiting:
-            engine.dequeue(fact.ticket)
-            self.waiting -= 1
+            self.desk.dequeue(engine, fact.ticket)
             self.counters.gone_waiting += 1
         engine.switches.pop(fact.ticket, None)
-        engine.leases.discard(fact.ticket)
-        self._decide(engine.device, now)
+        if fact.ticket in engine.leases:
+            engine.leases.discard(fact.ticket)
+            engine.used = now
+        self._decide(engine, now)
 
     # --- commands ----------------------------------------------------------------------------
 
     def _switch(self, fact: SwitchCommanded, now: float) -> None:
         engine = self.engines.get(fact.model)
         if engine is None:
-            self._refuse(fact.ticket, Code.UNKNOWN, f"no model {fact.model!r} with a launcher")
+            self.desk.refuse(fact.ticket, Code.UNKNOWN, f"no model {fact.model!r} with a launcher")
         elif self.closing:
-            self._refuse(fact.ticket, Code.SHUTTING_DOWN, "Roundhouse is shutting down")
+            self.desk.refuse(fact.ticket, Code.SHUTTING_DOWN, "Roundhouse is shutting down")
         elif engine.state is State.READY:
-            self._orders.append(Grant(fact.ticket))
+            self.desk.orders.append(Grant(fact.ticket))
         else:
             engine.forgive()
+            engine.dismissed = False
             if engine.state is State.FAILED:
                 engine.go(State.STOPPED, now, "switch ordered")
             engine.switches[fact.ticket] = now
-            self._place[fact.ticket] = engine
-            self._decide(engine.device, now)
+            self.desk.place[fact.ticket] = engine
+            self._decide(engine, now)
 
     def _unload(self, fact: UnloadCommanded, now: float) -> None:
         if fact.model is not None and fact.model not in self.engines:
-            self._refuse(fact.ticket, Code.UNKNOWN, f"no model {fact.model!r} with a launcher")
+            self.desk.refuse(fact.ticket, Code.UNKNOWN, f"no model {fact.model!r} with a launcher")
             return
         engines = self.engines.values() if fact.model is None else [self.engines[fact.model]]
         loaded = [e for e in engines if e.state.occupies]
         for engine in engines:
+            engine.dismissed, engine.recalled = True, False
             if engine.state is State.FAILED:
                 engine.forgive()
                 engine.go(State.STOPPED, now, "unload ordered")
@@ -199,68 +253,107 @@ class Machine:
             engine.unloads[fact.ticket] = fact.force
         self._settle_unloads(fact.ticket)
         for engine in loaded:
-            self._hurry(engine, fact.force)
-            self._decide(engine.device, now)
+            self._hurry(engine, fact.force, now)
+            self._decide(engine, now)
 
     def _command_gone(self, ticket: Ticket, now: float) -> None:
         """Who ordered an unload left before it was over: the drain is called off. A shutdown goes on."""
         if self._unloads.pop(ticket, None) is not None:
             for engine in self.engines.values():
                 if engine.unloads.pop(ticket, None) is not None:
-                    self._decide(engine.device, now)
+                    self._decide(engine, now)
         if ticket in self._shutdowns:
             self._shutdowns.remove(ticket)
 
     def _settle_unloads(self, ticket: Ticket) -> None:
         if self._unloads.get(ticket) == 0:
             del self._unloads[ticket]
-            self._orders.append(Grant(ticket))
+            self.desk.orders.append(Grant(ticket))
 
     def _shutdown(self, fact: ShutdownCommanded, now: float) -> None:
-        self.closing = True
+        self.desk.closing = True
         self._shutdowns.append(fact.ticket)
         for engine in self.engines.values():
-            self._refuse_all(engine, Code.SHUTTING_DOWN, "Roundhouse is shutting down")
+            self.desk.refuse_all(engine, Code.SHUTTING_DOWN, "Roundhouse is shutting down")
+            engine.recalled = False
             if engine.state.occupies:
                 engine.unloads[fact.ticket] = fact.force
-                self._hurry(engine, fact.force)
-        for device in self.tracks:
-            self._decide(device, now)
+                self._hurry(engine, fact.force, now)
+        for track in self.tracks.values():
+            track.decide(now)
 
-    def _hurry(self, engine: Engine, force: bool) -> None:
-        """An orderly stop is under way already and is now to end at once."""
+    def _hurry(self, engine: Engine, force: bool, now: float) -> None:
+        """It is to end at once, and is on its way out already, or half asleep."""
         if force and engine.state is State.STOPPING:
-            self._orders.append(Stop(engine.model, True, "forced"))
+            self.desk.orders.append(Stop(engine.model, True, "forced"))
+        elif force and engine.state in (State.SLEEPING, State.WAKING):
+            self.tracks[engine.device].stop(engine, now, force=True, reason="forced")
 
     # --- engines -----------------------------------------------------------------------------
 
-    def _engine_fact(self, fact: Adopted | Started | Ready | Failed | Exited | Stopped, now: float) -> None:
+    def _engine_fact(
+        self, fact: Adopted | Started | Ready | Slept | Woke | Failed | Exited | Stopped, now: float
+    ) -> None:
         engine = self.engines[fact.model]
         track = self.tracks[engine.device]
         match fact:
             case Started(pid=pid):
                 engine.pid = pid
-            case Adopted(pid=pid):
-                engine.go(State.READY, now, "adopted")
-                engine.pid, track.resident, track.settle_until = pid, engine.model, now + SETTLE_S
-            case Ready(pid=pid):
+            case Adopted(pid=pid, level=level):
+                self._adopted(engine, track, pid, level, now)
+            case Ready(pid=pid, awake=awake):
                 engine.measured.learn("start_s", now - engine.since)
-                engine.go(State.READY, now, "answers")
-                engine.forgive()
+                engine.holds(awake)
                 engine.pid = pid
-                track.target = track.switching_since = None
-                self._grant_all(engine)
+                self._answers(engine, track, now)
+            case Woke():
+                engine.measured.learn_level("wake_s", engine.level, now - engine.since)
+                self._answers(engine, track, now)
+                engine.level, engine.sleep_failures = 0, 0
+            case Slept(level=level, residual=residual):
+                engine.measured.learn_level("sleep_s", level, now - engine.since)
+                engine.go(State.ASLEEP, now, f"level {level}")
+                engine.pins = engine.pins or level == 1
+                engine.slept(residual)
+            case Failed(text=text) if engine.state in (State.SLEEPING, State.WAKING):
+                self.counters.sleep_failures += 1
+                engine.distrust(now, text)
+                self.desk.orders.append(Alarm(f"{text}; it is stopped, and will be for a while instead of sleeping"))
+                track.stop(engine, now, force=True, reason="it did not sleep or wake")
             case Failed(text=text, retryable=retryable):
                 self._failed(engine, now, text, retryable)
             case Exited(text=text):
                 self.counters.crashes += 1
-                self._orders.append(Alarm(f"engine {engine.model} ended by itself while {engine.state}: {text}"))
-                self._drop_leases(engine)
-                self._stop(engine, now, force=True, reason="its process ended")
+                self.desk.orders.append(Alarm(f"engine {engine.model} ended by itself while {engine.state}: {text}"))
+                self._broken(engine, track, now)
             case Stopped():
                 engine.measured.learn("stop_s", now - engine.since)
                 engine.go(State.STOPPED, now, "nothing of it is left")
                 self._off(engine)
+
+    def _broken(self, engine: Engine, track: Track, now: float) -> None:
+        """Its process is gone. What is left of it goes as soon as nothing else moves on the device."""
+        self.desk.drop_leases(engine)
+        engine.broken = True
+        if engine.state.moves:
+            track.stop(engine, now, force=True, reason="its process ended")
+        elif engine.state is State.READY:
+            engine.go(State.DRAINING, now, "its process ended")
+
+    def _adopted(self, engine: Engine, track: Track, pid: int, level: int | None, now: float) -> None:
+        engine.go(State.READY if level is None else State.ASLEEP, now, "adopted")
+        engine.pid, engine.level, engine.used, engine.cold = pid, level or 0, now, False
+        engine.pins, engine.recalled = level == 1, False
+        if level is None:
+            track.brought, track.settle_until = engine.model, now + SETTLE_S
+
+    def _answers(self, engine: Engine, track: Track, now: float) -> None:
+        engine.go(State.READY, now, "answers")
+        engine.forgive()
+        engine.recalled = False
+        engine.used = now
+        track.target = track.switching_since = None
+        self.desk.grant_all(engine, now)
 
     def _failed(self, engine: Engine, now: float, text: str, retryable: bool) -> None:
         self.counters.failures += 1
@@ -269,190 +362,16 @@ class Machine:
             engine.go(State.STOPPED, now, "killed from outside, tried once more")
         else:
             engine.go(State.FAILED, now, text)
-            self._refuse_all(engine, Code.FAILED, text, engine.failed_until - now)
+            engine.recalled = False
+            self.desk.refuse_all(engine, Code.FAILED, text, engine.failed_until - now)
         self._off(engine)
 
     def _off(self, engine: Engine) -> None:
-        """The device is empty: the engine's process and all of its memory are gone."""
-        engine.pid = None
-        self.tracks[engine.device].drain_deadline = inf
+        """Nothing of the engine is left: no process, and none of its memory."""
+        engine.pid, engine.level, engine.first_residual = None, 0, None
+        engine.pins = engine.worn = engine.broken = False
         for ticket in list(engine.unloads):
             del engine.unloads[ticket]
             if ticket in self._unloads:
                 self._unloads[ticket] -= 1
                 self._settle_unloads(ticket)
-
-    def _drop_leases(self, engine: Engine) -> None:
-        for ticket in engine.leases:
-            self._place.pop(ticket, None)
-        engine.leases.clear()
-
-    # --- the one place that decides -------------------------------------------------------------
-
-    def _decide(self, device: str, now: float) -> None:
-        track = self.tracks[device]
-        mine = [e for e in self.engines.values() if e.device == device]
-        for engine in mine:
-            engine.expire(now)
-        occupant = next((e for e in mine if e.state.occupies), None)
-        track.gate = inf
-        if occupant is None:
-            self._bring_next(track, mine, now)
-        elif occupant.state is State.STARTING:
-            if occupant.unloads or not occupant.wanted:
-                self._stop(occupant, now, force=True, reason="nobody waits for it any more")
-        elif occupant.state.serves:
-            self._decide_resident(track, occupant, mine, now)
-        self._refuse_overdue(track, mine, now)
-
-    def _bring_next(self, track: Track, mine: Iterable[Engine], now: float) -> None:
-        demands = self._demands(mine)
-        if not demands or self.closing:
-            track.target = track.switching_since = None
-            return
-        engine = self.engines[policy.next_demand(demands).model]
-        if track.switching_since is None:
-            track.switching_since, track.came_from = now, None
-        track.target = engine.model
-        if track.resident != engine.model:
-            self.counters.switches += 1
-        track.resident, track.prepared, engine.cold = engine.model, None, False
-        self.counters.starts += 1
-        engine.go(State.STARTING, now, "wanted")
-        self._orders.append(Start(engine.model))
-
-    def _decide_resident(self, track: Track, resident: Engine, mine: Iterable[Engine], now: float) -> None:
-        if now < track.settle_until and not resident.unloads:
-            self._grant_all(resident)
-            return
-        track.settle_until = 0.0
-        demands = self._demands(e for e in mine if e is not resident)
-        decision = policy.decide(now, demands, shut=resident.state is State.DRAINING)
-        unloading = bool(resident.unloads)
-        if decision.open and not unloading:
-            if resident.state is State.DRAINING:
-                resident.go(State.READY, now, "nobody waits for another model any more")
-                track.target, track.switching_since, track.drain_deadline = None, None, inf
-            track.gate = decision.wake_at
-            self._grant_all(resident)
-            if resident.leases or not demands:
-                self._prepare(track, decision.target)
-                if not resident.leases:
-                    self._prepare(track, policy.likely_next([e.model for e in mine if e.cold and e is not resident]))
-                return
-        elif resident.state is State.READY:
-            resident.go(State.DRAINING, now, decision.reason)
-            track.drain_deadline = now + self.bounds.drain_timeout_s
-        if track.switching_since is None:
-            track.switching_since, track.came_from = now, resident.model
-        track.target, track.reason = decision.target, decision.reason
-        forced = any(resident.unloads.values())
-        late = now >= track.drain_deadline
-        if late and resident.leases:
-            self.counters.forced_drains += 1
-            self._orders.append(
-                Alarm(
-                    f"{resident.model} was not dry after {self.bounds.drain_timeout_s:.0f} s: "
-                    f"{len(resident.leases)} answers are cut"
-                )
-            )
-        if forced or late or not resident.leases:
-            self._stop(resident, now, force=forced or late, reason=decision.reason)
-        else:
-            self._prepare(track, decision.target)
-
-    def _prepare(self, track: Track, target: str | None) -> None:
-        """The resident is still needed: what the next model needs nothing of the device for is done meanwhile."""
-        if target is not None and target != track.prepared:
-            self.engines[target].cold = False
-            self._orders.append(Prepare(target))
-        track.prepared = target
-
-    def _demands(self, engines: Iterable[Engine]) -> list[policy.Demand]:
-        demands = []
-        for engine in engines:
-            oldest = engine.oldest
-            if oldest is None:
-                continue
-            deadline = engine.deadline
-            if engine.overdue:
-                deadline = oldest
-            demands.append(
-                policy.Demand(
-                    engine.model,
-                    oldest,
-                    inf if deadline is None else deadline,
-                    engine.measured.start_s or 0.0,
-                    bool(engine.switches),
-                )
-            )
-        return demands
-
-    def _stop(self, engine: Engine, now: float, *, force: bool, reason: str) -> None:
-        self._drop_leases(engine)
-        engine.go(State.STOPPING, now, reason)
-        self.tracks[engine.device].drain_deadline = inf
-        self.counters.stops += 1
-        self._orders.append(Stop(engine.model, force, reason))
-
-    # --- answers -----------------------------------------------------------------------------
-
-    def _grant_all(self, engine: Engine) -> None:
-        for ticket in list(engine.waiting):
-            engine.dequeue(ticket)
-            engine.leases.add(ticket)
-            self.waiting -= 1
-            self.counters.granted += 1
-            self._orders.append(Grant(ticket))
-        for ticket in list(engine.switches):
-            del engine.switches[ticket]
-            self._place.pop(ticket, None)
-            self._orders.append(Grant(ticket))
-
-    def _refuse(self, ticket: Ticket, code: Code, message: str, retry_after_s: float | None = None) -> None:
-        self.counters.refused += 1
-        self._orders.append(Refuse(ticket, code, message, retry_after_s))
-
-    def _refuse_waiter(self, engine: Engine, ticket: Ticket, code: Code, message: str, retry: float | None) -> None:
-        engine.dequeue(ticket)
-        self.waiting -= 1
-        self._place.pop(ticket, None)
-        self._refuse(ticket, code, message, retry)
-
-    def _refuse_all(self, engine: Engine, code: Code, message: str, retry: float | None = None) -> None:
-        for ticket in list(engine.waiting):
-            self._refuse_waiter(engine, ticket, code, message, retry)
-        for ticket in list(engine.switches):
-            del engine.switches[ticket]
-            self._place.pop(ticket, None)
-            self._refuse(ticket, code, message, retry)
-
-    def _refuse_overdue(self, track: Track, mine: Iterable[Engine], now: float) -> None:
-        """Refuse who has waited ``max_wait``, unless the switch to their model is under way."""
-        for engine in mine:
-            if not engine.overdue or engine.state is State.STARTING or track.target == engine.model:
-                continue
-            retry = self.retry_after(engine, now)
-            for ticket in sorted(engine.overdue):
-                waited = now - engine.waiting[ticket].since
-                message = f"{engine.model} could not be brought onto {engine.device} within {waited:.0f} s"
-                self._refuse_waiter(engine, ticket, Code.LOADING_TIMEOUT, message, retry)
-
-    # --- estimates -----------------------------------------------------------------------------
-
-    def estimate(self, engine: Engine, now: float) -> float | None:
-        """Seconds until ``engine`` can be ready, drains apart; ``None`` when nothing was measured yet."""
-        if engine.state.serves:
-            return 0.0
-        cost = engine.measured.start_s
-        if cost is None:
-            return None
-        if engine.state is State.STARTING:
-            return max(0.0, engine.since + cost - now)
-        mine = [e for e in self.engines.values() if e.device == engine.device and e is not engine]
-        return cost + sum(self.estimate(e, now) or 0.0 for e in mine if e.state is State.STARTING)
-
-    def retry_after(self, engine: Engine, now: float) -> float:
-        """An honest ``Retry-After`` in whole seconds, from what was measured."""
-        seconds = self.estimate(engine, now)
-        return float(max(1, ceil(RETRY_UNKNOWN_S if seconds is None else seconds)))

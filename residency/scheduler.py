@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from roundhouse.launchers.base import Engine as Process
-from roundhouse.launchers.base import Launcher, LaunchError, Progress
+from roundhouse.launchers.base import Launcher, LaunchError, Progress, SleepError
 from roundhouse.residency import snapshot
 from roundhouse.residency.facts import (
     Adopted,
@@ -25,16 +25,23 @@ from roundhouse.residency.facts import (
     Prepare,
     Ready,
     Refuse,
+    Seen,
     ShutdownCommanded,
+    Sleep,
+    Slept,
     Start,
     Started,
     Stop,
     Stopped,
     Ticked,
     Ticket,
+    Wake,
+    Woke,
 )
 from roundhouse.residency.invariants import check
 from roundhouse.residency.machine import Machine
+from roundhouse.residency.memory import GaugeError, Memory, NotReleased
+from roundhouse.residency.store import Store
 
 log = logging.getLogger("roundhouse.residency")
 
@@ -45,13 +52,26 @@ FORCED_SHUTDOWN_S = 1.5
 """On SIGTERM without a shutdown command before: how long answers may still run. Whoever sends it (honcho,
 which kills after 5 s, systemd, a person) means now; ``down`` drains before."""
 
+LEARNS = (Ready, Slept, Woke, Stopped)
+"""The facts that bring measurements."""
+
 
 class Scheduler:
     """Runs one machine. Everything happens on one event loop; every method but ``close`` is synchronous."""
 
-    def __init__(self, machine: Machine, launchers: Mapping[str, Launcher], *, debug: bool = False) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        launchers: Mapping[str, Launcher],
+        memory: Memory | None = None,
+        store: Store | None = None,
+        *,
+        debug: bool = False,
+    ) -> None:
         self.machine = machine
         self._launchers = launchers
+        self._memory = memory or Memory(None)
+        self._store = store
         self._debug = debug
         self._loop = asyncio.get_running_loop()
         self._tickets = itertools.count(1)
@@ -59,6 +79,7 @@ class Scheduler:
         self._watchers: set[Sink] = set()
         self._processes: dict[str, Process] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._moves: dict[str, asyncio.Task[None]] = {}  # falling asleep, or waking
         self._stops: dict[str, asyncio.Task[None]] = {}
         self._hurries: set[asyncio.Task[None]] = set()
         self._prepares: dict[str, asyncio.Task[None]] = {}
@@ -94,6 +115,8 @@ class Scheduler:
         result = snapshot.status(self.machine, self.now)
         for model, progress in self._progress.items():
             result["models"][model]["progress"] = {"phase": progress.phase, "percent": progress.percent}
+        for device in result["devices"]:
+            device["memory"]["programs"] = list(self._memory.others(device["id"]))
         return result
 
     def pids(self) -> set[int]:
@@ -118,6 +141,8 @@ class Scheduler:
             self.broken = error
             self.closed.set()
             raise
+        if self._store is not None and isinstance(fact, LEARNS):
+            self._store.keep(self.machine.engines[fact.model], self._launchers[fact.model].identity)
         for order in orders:
             self._act(order)
         self._set_timer()
@@ -147,6 +172,12 @@ class Scheduler:
                     if other != model:
                         ahead.cancel()  # the disk is for who waits
                 self._tasks[model] = self._loop.create_task(self._run(model), name=f"engine {model}")
+            case Sleep(model=model, level=level, at_most=at_most, reason=reason):
+                self._move(model, lambda: self._sleep(model, level, at_most))
+                self._announce({"event": "sleeping", "model": model, "level": level, "reason": reason})
+            case Wake(model=model):
+                self._move(model, lambda: self._wake(model))
+                self._announce({"event": "waking", "model": model})
             case Stop(model=model, force=force, reason=reason):
                 self._order_stop(model, force, reason)
             case Alarm(text=text):
@@ -161,7 +192,12 @@ class Scheduler:
                 self._hurries.add(task := self._loop.create_task(process.stop(force=True), name=f"kill {model}"))
                 task.add_done_callback(self._hurries.discard)
             return
-        self._stops[model] = self._loop.create_task(self._stop(model, force), name=f"stop {model}")
+        # At once, and not in the task: else what they are about to report would be true no more.
+        ending = [self._tasks.pop(model, None), self._moves.pop(model, None)]
+        tasks = [task for task in ending if task is not None]
+        for task in tasks:  # this one may be among them
+            task.cancel()  # during the start the launcher ends what it has started; later it only watched
+        self._stops[model] = self._loop.create_task(self._stop(model, force, tasks), name=f"stop {model}")
         self._announce({"event": "stopping", "model": model, "reason": reason})
 
     def _tell(self, ticket: Ticket, event: Event) -> None:
@@ -194,11 +230,22 @@ class Scheduler:
         except Exception:
             log.exception("event=prepare_failed model=%s", model)
 
+    def _device(self, model: str) -> str:
+        return self.machine.engines[model].device
+
+    def _beside(self, model: str) -> int:
+        """What the ledger says that everybody else has of the model's device."""
+        track = self.machine.tracks[self._device(model)]
+        return track.booked(self.now, but=model) + track.ledger.foreign
+
+    def _log_switch(self, model: str) -> None:
+        track = self.machine.tracks[self._device(model)]
+        log.info("event=switch device=%s from=%s to=%s reason=%r", track.device, track.came_from, model, track.reason)
+
     async def _run(self, model: str) -> None:
         """Bring one engine up and watch it until it is gone. Cancelled by ``_stop`` while starting."""
         began = self.now
-        track = self.machine.tracks[self.machine.engines[model].device]
-        log.info("event=switch device=%s from=%s to=%s", track.device, track.came_from, model)
+        self._log_switch(model)
         self._report(model, Progress("starting"))
         try:
             process = await self._launchers[model].start(lambda progress: self._report(model, progress))
@@ -213,8 +260,9 @@ class Scheduler:
         finally:
             self._progress.pop(model, None)
         self._processes[model] = process
+        awake = await self._memory.held(self._device(model), process.pids(), self._beside(model))
         log.info("event=switched to=%s pid=%d took_s=%.3f", model, process.pid, self.now - began)
-        self.post(Ready(model, process.pid))
+        self.post(Ready(model, process.pid, awake))
         self._announce({"event": "ready", "model": model})
         await self._watch(model, process)
 
@@ -223,16 +271,51 @@ class Scheduler:
         log.error("event=exited model=%s text=%r", model, exit_.text)
         self.post(Exited(model, exit_.text))
 
-    async def _stop(self, model: str, force: bool) -> None:
+    def _move(self, model: str, doing: Callable[[], Awaitable[Fact]]) -> None:
+        """Put an engine to sleep or wake it; what comes of it is a fact, unless its stop was ordered meanwhile."""
         began = self.now
-        task = self._tasks.pop(model, None)
-        current = asyncio.current_task()
-        if task is not None and task is not current and not task.done():
-            task.cancel()  # during the start the launcher ends what it has started; later it only watched
-            await asyncio.wait([task])
+
+        async def move() -> None:
+            try:
+                fact = await doing()
+            except (SleepError, NotReleased, GaugeError) as error:
+                fact = Failed(model, str(error))
+            except Exception as error:
+                log.exception("event=move_failed model=%s", model)
+                fact = Failed(model, f"model {model!r}: {type(error).__name__}: {error}")
+            if self._moves.get(model) is not asyncio.current_task():
+                return
+            del self._moves[model]
+            log.info("event=%s model=%s took_s=%.3f", type(fact).__name__.lower(), model, self.now - began)
+            self.post(fact)
+            if not isinstance(fact, Failed):
+                self._announce({"event": "ready" if isinstance(fact, Woke) else "asleep", "model": model})
+
+        self._moves[model] = self._loop.create_task(move(), name=f"move {model}")
+
+    async def _sleep(self, model: str, level: int, at_most: int | None) -> Fact:
+        process = self._processes[model]
+        await process.sleep(level)
+        residual = await self._memory.released(self._device(model), process.pids(), at_most, self._beside(model))
+        return Slept(model, level, residual)
+
+    async def _wake(self, model: str) -> Fact:
+        self._log_switch(model)
+        await self._processes[model].wake()
+        return Woke(model)
+
+    async def _stop(self, model: str, force: bool, ending: Sequence[asyncio.Task[None]]) -> None:
+        began = self.now
+        if ending:
+            await asyncio.wait(ending)
         process = self._processes.get(model)
         if process is not None:
+            pids = process.pids()
             await process.stop(force)
+            try:
+                await self._memory.released(self._device(model), pids, 0, self._beside(model))
+            except (NotReleased, GaugeError) as error:
+                log.error("event=memory_not_back model=%s text=%r", model, str(error))
         del self._stops[model]
         self._processes.pop(model, None)
         log.debug("event=stopped model=%s took_s=%.3f", model, self.now - began)
@@ -250,22 +333,38 @@ class Scheduler:
     # --- life ------------------------------------------------------------------------------------
 
     async def adopt(self) -> None:
-        """Take over healthy engines of an earlier process, at most one per device, before anybody may ask."""
+        """Take over healthy engines of an earlier process before anybody may ask.
+
+        Of a device of which nothing is known at most one that is awake: else the earlier process knew what fits.
+        """
         taken: set[str] = set()
         for model, launcher in self._launchers.items():
             process = await launcher.adopt()
             if process is None:
                 continue
-            device = self.machine.engines[model].device
-            if device in taken:
+            device, level = self._device(model), process.asleep
+            if level is None and device in taken:
                 log.warning("event=not_adopted model=%s reason='%s has an engine already'", model, device)
                 await process.stop(force=True)
                 continue
-            taken.add(device)
+            if level is None and self.machine.tracks[device].ledger.capacity is None:
+                taken.add(device)
             self._processes[model] = process
             self._tasks[model] = self._loop.create_task(self._watch(model, process), name=f"engine {model}")
             log.info("event=adopted model=%s pid=%d", model, process.pid)
-            self.post(Adopted(model, process.pid))
+            self.post(Adopted(model, process.pid, level))
+
+    async def watch_others(self) -> None:
+        """Look at what other programs use of the devices, until cancelled."""
+        while await self._memory.look():
+            for device, track in self.machine.tracks.items():
+                begun = self.machine.counters.transitions
+                pids = [p.pids() for model, p in self._processes.items() if self._device(model) == device]
+                foreign = await self._memory.foreign(device, frozenset().union(*pids), track.booked(self.now))
+                if track.moving is not None or self.machine.counters.transitions != begun:
+                    continue  # in the middle of a transition nobody can tell whose memory is whose
+                if foreign is not None and foreign != track.ledger.foreign:
+                    self.post(Seen(device, foreign))
 
     async def close(self) -> None:
         """Stop every engine: answers may run for FORCED_SHUTDOWN_S more, then all ends at once."""

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import uvicorn
@@ -15,13 +15,22 @@ from starlette.applications import Starlette
 
 from roundhouse.config import paths
 from roundhouse.config.load import ConfigError, load_settings
-from roundhouse.config.schema import Settings
+from roundhouse.config.schema import ResidencySettings, Settings
+from roundhouse.footprint.ram import machine_ram
+from roundhouse.launchers.base import Launcher
+from roundhouse.launchers.engine_host import HOST_BYTES
+from roundhouse.launchers.gauge import open_gauge
 from roundhouse.launchers.records import sweep
 from roundhouse.launchers.registry import build_launcher
 from roundhouse.launchers.vllm import build_host
 from roundhouse.residency.control import Control
-from roundhouse.residency.machine import Machine
+from roundhouse.residency.engine import Options
+from roundhouse.residency.facts import Ticked
+from roundhouse.residency.ledger import Ledger
+from roundhouse.residency.machine import Machine, Model
+from roundhouse.residency.memory import Memory
 from roundhouse.residency.scheduler import Scheduler
+from roundhouse.residency.store import Store
 from roundhouse.residency.track import Bounds
 
 log = logging.getLogger("roundhouse.residency")
@@ -31,14 +40,31 @@ LINGER_S = 1
 """How long uvicorn waits for open responses when it ends; every lease has been answered by then."""
 
 
-def build_machine(settings: Settings) -> Machine:
-    """The machine for the configured models, devices and bounds."""
+def build_machine(
+    settings: Settings, launchers: Mapping[str, Launcher], store: Store, totals: Mapping[str, int | None]
+) -> Machine:
+    """The machine for the configured models, devices and bounds; ``totals``: what the driver says each device has."""
     residency = settings.residency
-    return Machine.of(
-        {entry.name: entry.device for entry in settings.models.values()},
-        [device.id for device in residency.devices],
-        Bounds(residency.max_wait_s, residency.drain_timeout_s, residency.max_waiting),
-    )
+    ledgers = {
+        it.id: Ledger(totals.get(it.id) if it.memory is None else int(it.memory), int(it.reserve))
+        for it in residency.devices
+    }
+    models = {}
+    for name, entry in settings.models.items():
+        learned, it, launcher = store.recall(launchers[name].identity), entry.launcher, launchers[name]
+        options = Options(
+            launcher.levels, it.pinned, it.preload, name == residency.default, it.idle_sleep_s, it.idle_stop_s
+        )
+        models[name] = Model(entry.device, options, learned.footprint or launcher.expected(), learned.measured)
+    bounds = Bounds(residency.max_wait_s, residency.drain_timeout_s, residency.max_waiting)
+    return Machine.of(models, ledgers, bounds, ram_budget(residency))
+
+
+def ram_budget(residency: ResidencySettings) -> int:
+    """RAM for sleepers' weights, in bytes: the YAML's, or half of what there is beside the engine host."""
+    if residency.ram_budget is not None:
+        return int(residency.ram_budget)
+    return (machine_ram() - HOST_BYTES) // 2
 
 
 async def serve(listener: socket.socket, settings: Settings) -> int:
@@ -46,17 +72,24 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
     host = build_host(settings.models.values())
     launchers = {name: build_launcher(entry, host) for name, entry in settings.models.items()}
     debug = os.environ.get("ROUNDHOUSE_DEBUG") == "1"
-    scheduler = Scheduler(build_machine(settings), launchers, debug=debug)
+    gauge = open_gauge([device.id for device in settings.residency.devices])
+    totals = {device.id: None if gauge is None else gauge.total(device.id) for device in settings.residency.devices}
+    store = Store(paths.measurements(), "" if gauge is None else gauge.card)
+    machine = build_machine(settings, launchers, store, totals)
+    scheduler = Scheduler(machine, launchers, Memory(gauge), store, debug=debug)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await scheduler.adopt()
         await asyncio.to_thread(sweep, paths.engine_records(), keep=scheduler.pids())
-        keeping = asyncio.create_task(host.run(), name="engine host") if host is not None else None
+        scheduler.post(Ticked())  # what is to be preloaded
+        keeping = [asyncio.create_task(scheduler.watch_others(), name="watch others")]
+        if host is not None:
+            keeping.append(asyncio.create_task(host.run(), name="engine host"))
         yield
-        if keeping is not None:
-            keeping.cancel()
-            await asyncio.wait([keeping])
+        for task in keeping:
+            task.cancel()
+        await asyncio.wait(keeping)
         if scheduler.broken is None:
             await scheduler.close()
 

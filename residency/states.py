@@ -15,6 +15,9 @@ class State(StrEnum):
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
+    SLEEPING = "sleeping"
+    ASLEEP = "asleep"
+    WAKING = "waking"
     STOPPING = "stopping"
     FAILED = "failed"
 
@@ -28,16 +31,25 @@ class State(StrEnum):
         """Whether an engine in this state may have leases."""
         return self in (State.READY, State.DRAINING)
 
+    @property
+    def moves(self) -> bool:
+        """Whether an engine in this state is in a transition: one of a device at a time, for vLLM's sake."""
+        return self in (State.STARTING, State.SLEEPING, State.WAKING, State.STOPPING)
+
 
 #: From each state, the states it may go to. Whatever is not here is a bug.
 MOVES: dict[State, frozenset[State]] = {
-    # READY directly: a healthy engine of an earlier residency process was adopted.
-    State.STOPPED: frozenset({State.STARTING, State.READY}),
+    # READY or ASLEEP directly: a healthy engine of an earlier residency process was adopted.
+    State.STOPPED: frozenset({State.STARTING, State.READY, State.ASLEEP}),
     # STOPPED: the start was killed from outside and is tried once more.
     State.STARTING: frozenset({State.READY, State.STOPPING, State.FAILED, State.STOPPED}),
-    State.READY: frozenset({State.DRAINING, State.STOPPING}),
+    State.READY: frozenset({State.DRAINING, State.SLEEPING, State.STOPPING}),
     # READY: whoever the engine was drained for has gone.
-    State.DRAINING: frozenset({State.READY, State.STOPPING}),
+    State.DRAINING: frozenset({State.READY, State.SLEEPING, State.STOPPING}),
+    # STOPPING from here on: it did not sleep or wake as it should, it crashed, or its place is wanted.
+    State.SLEEPING: frozenset({State.ASLEEP, State.STOPPING}),
+    State.ASLEEP: frozenset({State.WAKING, State.STOPPING}),
+    State.WAKING: frozenset({State.READY, State.STOPPING}),
     State.STOPPING: frozenset({State.STOPPED}),
     # STOPPED: a command took the back-off away.
     State.FAILED: frozenset({State.STARTING, State.STOPPED}),

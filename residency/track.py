@@ -1,40 +1,32 @@
-"""What the machine knows of one device, what it has counted, and the limits it keeps. Pure."""
+"""One device: the one place that decides what happens on it. Pure.
+
+After every fact ``decide`` looks at the device anew: who answers, what moves, who waits, what fits beside what.
+At most one engine of a device is in a transition at any time, whatever the cause: vLLM measures the memory of the
+whole device while it starts, sleeps and wakes, and crashes if it changes meanwhile.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import inf
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import ceil, inf
 
+from roundhouse.footprint.need import GIB, Footprint
+from roundhouse.residency import ledger, policy
+from roundhouse.residency.desk import Desk
+from roundhouse.residency.engine import Engine
+from roundhouse.residency.facts import Alarm, Code, Prepare, Sleep, Start, Stop, Wake
+from roundhouse.residency.ledger import Holder, Leave, Ledger
+from roundhouse.residency.states import State
 
-@dataclass
-class Track:
-    """One device: who was last resident, and the switch under way."""
+DEFAULT_AFTER_S = 60.0
+"""The default model comes back when the others have had nothing to do for so long: longer than an agent thinks."""
 
-    device: str
-    resident: str | None = None
-    came_from: str | None = None
-    target: str | None = None
-    prepared: str | None = None
-    switching_since: float | None = None
-    drain_deadline: float = inf
-    settle_until: float = 0.0
-    gate: float = inf
-    reason: str = ""
+RETRY_UNKNOWN_S = 10.0
+"""``Retry-After`` while nothing has been measured yet: a small engine's cold start."""
 
-
-@dataclass
-class Counters:
-    """What has happened since this process began; every name is a public metric."""
-
-    switches: int = 0
-    starts: int = 0
-    stops: int = 0
-    granted: int = 0
-    refused: int = 0
-    gone_waiting: int = 0
-    failures: int = 0
-    crashes: int = 0
-    forced_drains: int = 0
+FULL_RETRY_S = 30.0
+"""``Retry-After`` for a model that does not fit because of what others use of the device now."""
 
 
 @dataclass
@@ -44,3 +36,358 @@ class Bounds:
     max_wait_s: float = 300.0
     drain_timeout_s: float = 900.0
     max_waiting: int = 1000
+
+
+@dataclass
+class Ram:
+    """The RAM that sleepers' weights are pinned in, over all devices: its ``budget`` in bytes, and who pins."""
+
+    budget: int | None = None
+    engines: Sequence[Engine] = ()
+
+    def pinned_beside(self, engine: Engine) -> int:
+        """Bytes that engines other than this one have pinned: vLLM keeps them after waking, too."""
+        return ledger.pinned(it.footprint for it in self.engines if it.pins and it is not engine)
+
+
+@dataclass
+class Track:
+    """A device, its engines, and the switch under way."""
+
+    device: str
+    engines: list[Engine]
+    desk: Desk
+    bounds: Bounds
+    ram: Ram
+    ledger: Ledger = field(default_factory=Ledger)
+    brought: str | None = None
+    came_from: str | None = None
+    target: str | None = None
+    prepared: str | None = None
+    switching_since: float | None = None
+    settle_until: float = 0.0
+    reason: str = ""
+    wake_at: float = inf
+
+    # --- the one place that decides ---------------------------------------------------------------
+
+    def decide(self, now: float) -> None:
+        """Order what is to be done on this device now; ``wake_at`` is when to ask again if nothing happens."""
+        self.wake_at = inf
+        for engine in self.engines:
+            engine.expire(now)
+            if engine.state is State.READY and engine.unloads:
+                engine.go(State.DRAINING, now, "unload ordered")
+            elif engine.state is State.READY:
+                self.desk.grant_all(engine, now)
+        moving = self.moving
+        if moving is not None:
+            self._reconsider(moving, now)
+        elif now < self.settle_until and not any(engine.unloads or engine.broken for engine in self.engines):
+            self._wake(self.settle_until, now)
+        else:
+            self._next(now)
+        for engine in self.engines:
+            if engine.state is State.DRAINING:
+                self._wake(engine.since + self.bounds.drain_timeout_s, now)
+        self._refuse_overdue(now)
+
+    @property
+    def moving(self) -> Engine | None:
+        """The engine that is in a transition."""
+        return next((engine for engine in self.engines if engine.state.moves), None)
+
+    def _wake(self, at: float, now: float) -> None:
+        if now < at < self.wake_at:
+            self.wake_at = at
+
+    def _reconsider(self, moving: Engine, now: float) -> None:
+        """A transition goes on to its end, but a start that nobody wants any more is ended."""
+        if moving.state is not State.STARTING:
+            return
+        if not moving.asked_for and any(e.asked_for for e in self.engines if e is not moving):
+            moving.recalled = False  # it came because nobody wanted anything
+        if moving.unloads or not moving.wanted:
+            self._leave(moving, 0, now, force=True, reason="nobody waits for it any more")
+
+    def _next(self, now: float) -> None:
+        if self._clear(now):
+            return
+        found = self._choose(now)
+        if found is None:
+            self._nobody_waits(now)
+            return
+        engine, leaves, demands = found
+        self._make_way(engine, leaves, demands, now)
+
+    def _clear(self, now: float) -> bool:
+        """Whether an engine that has crashed, or that a command takes off the device, has begun to leave."""
+        for engine in self.engines:
+            if engine.broken:
+                self.stop(engine, now, force=True, reason="its process ended")
+                return True
+        for engine in self.engines:
+            if not engine.unloads:
+                continue
+            if engine.state is State.ASLEEP or (engine.state.serves and self._may_go(engine, now)):
+                forced = any(engine.unloads.values()) or bool(engine.leases)
+                self._leave(engine, 0, now, force=forced, reason="unload ordered")
+                return True
+        return False
+
+    def _may_go(self, engine: Engine, now: float) -> bool:
+        """Whether it is dry, or has to be cut: by a command, or because it drains for too long."""
+        late = engine.state is State.DRAINING and now >= engine.since + self.bounds.drain_timeout_s
+        if late and engine.leases:
+            self.desk.counters.forced_drains += 1
+            text = f"{engine.model} was not dry after {self.bounds.drain_timeout_s:.0f} s"
+            self.desk.orders.append(Alarm(f"{text}: {len(engine.leases)} answers are cut"))
+        return late or not engine.leases or any(engine.unloads.values())
+
+    # --- what fits ----------------------------------------------------------------------------------
+
+    def _choose(self, now: float) -> tuple[Engine, list[Leave], list[policy.Demand]] | None:
+        """Who is next, and who has to leave for it. Those for whom there can be no room are refused."""
+        if self.desk.closing:
+            return None
+        waiting = [e for e in self.engines if not e.state.serves and e.asked_for]
+        recalled = [e for e in self.engines if not e.state.serves and e.recalled]
+        while waiting or recalled:
+            demands = [demand(e) for e in waiting] or [demand(e, now) for e in recalled]
+            engine = self.engine(policy.next_demand(demands).model)
+            leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine))
+            if leaves is not None:
+                return engine, leaves, demands
+            self.desk.refuse_all(engine, Code.DOES_NOT_FIT, self._too_big(engine, now), self._full_retry())
+            engine.recalled = False
+            waiting, recalled = [e for e in waiting if e is not engine], [e for e in recalled if e is not engine]
+        return None
+
+    def holders(self, now: float, beside: Engine | None = None) -> list[Holder]:
+        """Everybody who has memory of this device, ``beside`` apart."""
+        return [
+            Holder(e.model, e.footprint, not e.rests, e.used, self._level(e, now), e.options.pinned)
+            for e in self.engines
+            if e.state.occupies and e is not beside
+        ]
+
+    def _level(self, engine: Engine, now: float) -> int:
+        """How it would leave the device: asleep at a level, or stopped (0)."""
+        if engine.worn or engine.unloads or now < engine.sleepless_until:
+            return 0
+        pinned, it = self.ram.pinned_beside(engine), engine.measured.round_trips
+        return ledger.level_for(engine.options.levels, engine.footprint, pinned, self.ram.budget, it)
+
+    def _too_big(self, engine: Engine, now: float) -> str:
+        text = f"{engine.model} does not fit on {self.device}"
+        if engine.footprint is not None and self.ledger.ours is not None:
+            text += f": it needs {engine.footprint.awake / GIB:.1f} GiB, models can have {self.ledger.ours / GIB:.1f}"
+        if self.ledger.foreign > self.ledger.reserve:
+            text += f", other programs use {self.ledger.foreign / GIB:.1f}"
+        fixed = ", ".join(h.model for h in self.holders(now, engine) if h.fixed)
+        return text + (f", {fixed} is pinned" if fixed else "") + "; see 'roundhouse plan'"
+
+    def _full_retry(self) -> float | None:
+        return FULL_RETRY_S if self.ledger.foreign > self.ledger.reserve else None
+
+    # --- a switch -----------------------------------------------------------------------------------
+
+    def _make_way(self, engine: Engine, leaves: Sequence[Leave], demands: list[policy.Demand], now: float) -> None:
+        """One step on the way of ``engine`` onto the device, for which ``leaves`` have to go."""
+        leaving = {leave.model: leave.level for leave in leaves}
+        asleep = [e for e in self.engines if e.model in leaving and not e.state.serves]
+        awake = [e for e in self.engines if e.model in leaving and e.state.serves]
+        self._reopen((e for e in self.engines if e.model not in leaving), now)
+        reason = f"{engine.model} is wanted"
+        if awake:
+            decision = policy.decide(now, demands, shut=any(e.state is State.DRAINING for e in awake))
+            self._wake(decision.wake_at, now)
+            reason = decision.reason
+            if decision.open and any(e.leases for e in awake):
+                self.target = self.switching_since = None
+                self._prepare(engine.model)
+                return
+            for it in awake:
+                if it.state is State.READY:
+                    it.go(State.DRAINING, now, reason)
+        if self.switching_since is None:
+            self.switching_since, self.came_from = now, awake[0].model if awake else None
+        self.target, self.reason = engine.model, reason
+        for it in (*asleep, *(e for e in awake if self._may_go(e, now))):
+            self._leave(it, leaving[it.model], now, force=bool(it.leases), reason=reason)
+            return
+        if awake:
+            self._prepare(engine.model)
+        else:
+            self._bring(engine, now)
+
+    def _bring(self, engine: Engine, now: float) -> None:
+        counters = self.desk.counters
+        if self.brought != engine.model:
+            counters.switches += 1
+        self.brought, self.prepared, engine.cold = engine.model, None, False
+        if engine.state is State.ASLEEP:
+            engine.go(State.WAKING, now, "wanted")
+            counters.wakes += 1
+            self.desk.orders.append(Wake(engine.model))
+        else:
+            engine.go(State.STARTING, now, "wanted")
+            counters.starts += 1
+            self.desk.orders.append(Start(engine.model))
+
+    def _leave(self, engine: Engine, level: int, now: float, *, force: bool, reason: str) -> None:
+        """Put it to sleep at ``level``, or with 0 or ``force`` end it."""
+        if level and not force:
+            engine.level = level
+            engine.go(State.SLEEPING, now, reason)
+            self.desk.counters.sleeps += 1
+            self.desk.orders.append(Sleep(engine.model, level, engine.sleeps_with(), reason))
+        else:
+            self.stop(engine, now, force=force, reason=reason)
+
+    def stop(self, engine: Engine, now: float, *, force: bool, reason: str) -> None:
+        """End the engine, whatever it does."""
+        self.desk.drop_leases(engine)
+        if engine.state is not State.ASLEEP:
+            engine.level = 0
+        engine.go(State.STOPPING, now, reason)
+        self.desk.counters.stops += 1
+        self.desk.orders.append(Stop(engine.model, force, reason))
+
+    def _reopen(self, engines: Iterable[Engine], now: float) -> None:
+        """Whoever drains and does not have to leave any more lets people in again."""
+        for engine in engines:
+            if engine.state is State.DRAINING and not (engine.unloads or engine.broken):
+                engine.go(State.READY, now, "its place is not needed any more")
+                self.desk.grant_all(engine, now)
+
+    def _prepare(self, target: str) -> None:
+        """The device is still needed: what the next model needs nothing of it for is done meanwhile."""
+        if target != self.prepared:
+            self.engine(target).cold = False
+            self.desk.orders.append(Prepare(target))
+        self.prepared = target
+
+    # --- nobody waits -------------------------------------------------------------------------------
+
+    def _nobody_waits(self, now: float) -> None:
+        self.target = self.switching_since = self.prepared = None
+        self._reopen(self.engines, now)
+        if self.desk.closing or self._give_way(now) or self._rest(now) or self._recall(now):
+            return
+        if not any(e.leases or e.state is State.DRAINING for e in self.engines):
+            cold = [e.model for e in self.engines if e.cold and not e.state.occupies]
+            likely = policy.likely_next(cold) if any(e.state.serves for e in self.engines) else None
+            if likely is not None:
+                self._prepare(likely)
+
+    def _give_way(self, now: float) -> bool:
+        """Other programs need more of the device than is free: idle engines give theirs back."""
+        holders = self.holders(now)
+        if not self.ledger.over(holders):
+            return False
+        idle = [holder for holder in holders if not (holder.fixed or self.engine(holder.model).leases)]
+        busy = sum(self.ledger.held(holder) for holder in holders if holder not in idle)
+        leaves = self.ledger.room_for(Footprint(busy), idle)
+        if leaves is None:  # not enough, but all that there is
+            leaves = [Leave(holder.model, 0) for holder in idle]
+        for leave in leaves:
+            self._leave(self.engine(leave.model), leave.level, now, force=False, reason="others need its memory")
+            return True
+        return False
+
+    def _rest(self, now: float) -> bool:
+        """Whether an engine goes down a rung because it had nothing to do for long, or because it leaks."""
+        for engine in self.engines:
+            it = engine.options
+            if engine.state is State.ASLEEP and engine.worn:
+                self._leave(engine, 0, now, force=False, reason="it kept more memory with every sleep")
+                return True
+            if it.pinned or engine.leases or not (engine.state is State.READY or engine.state is State.ASLEEP):
+                continue
+            idle = now - engine.idle_since
+            if it.idle_stop_s is not None and idle >= it.idle_stop_s:
+                self._leave(engine, 0, now, force=False, reason=f"idle for {idle:.0f} s")
+                return True
+            awake = engine.state is State.READY
+            level = self._level(engine, now) if awake and it.idle_sleep_s is not None else 0
+            if level and it.idle_sleep_s is not None and idle >= it.idle_sleep_s:
+                self._leave(engine, level, now, force=False, reason=f"idle for {idle:.0f} s")
+                return True
+            self._wake(engine.idle_since + (it.idle_stop_s or inf), now)
+            if level:
+                self._wake(engine.idle_since + (it.idle_sleep_s or inf), now)
+        return False
+
+    def _recall(self, now: float) -> bool:
+        """Whether a model that belongs here comes back: a pinned one at once, the default when all is quiet."""
+        for engine in self.engines:
+            if engine.state.serves or engine.dismissed or not (engine.options.pinned or engine.options.default):
+                continue
+            at = engine.failed_until if engine.state is State.FAILED else now
+            if not engine.options.pinned:
+                others = [e for e in self.engines if e.state.serves]
+                if any(e.leases for e in others):
+                    continue
+                at = max([at, *(e.idle_since + DEFAULT_AFTER_S for e in others)])
+            self._wake(at, now)
+            leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine)) if now >= at else None
+            if leaves is not None and not any(self.engine(leave.model).leases for leave in leaves):
+                engine.recalled = True
+                self._make_way(engine, leaves, [demand(engine, now)], now)
+                return True
+        return False
+
+    # --- time ---------------------------------------------------------------------------------------
+
+    def _refuse_overdue(self, now: float) -> None:
+        """Refuse who has waited ``max_wait``, unless the switch to their model is under way."""
+        for engine in self.engines:
+            if not engine.overdue or engine.state in (State.STARTING, State.WAKING) or self.target == engine.model:
+                continue
+            retry = self.estimate(engine, now)
+            for ticket in sorted(engine.overdue):
+                waited = now - engine.waiting[ticket].since
+                message = f"{engine.model} could not be brought onto {self.device} within {waited:.0f} s"
+                self.desk.refuse_waiter(engine, ticket, Code.LOADING_TIMEOUT, message, retry_after(retry))
+
+    def estimate(self, engine: Engine, now: float) -> float | None:
+        """Seconds until ``engine`` can be ready, drains apart; ``None`` when nothing was measured yet."""
+        if engine.state.serves:
+            return 0.0
+        cost = engine.bring_s
+        if cost is None:
+            return None
+        if engine.state in (State.STARTING, State.WAKING):
+            return max(0.0, engine.since + cost - now)
+        ahead = sum(e.remaining_s(now) for e in self.engines if e.state.moves)
+        leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine)) or ()
+        going = ((self.engine(leave.model), leave.level) for leave in leaves)
+        on_its_way = (State.SLEEPING, State.STOPPING)
+        return cost + ahead + sum(e.leave_s(level) for e, level in going if e.state not in on_its_way)
+
+    def booked(self, now: float, but: str | None = None) -> int:
+        """What the ledger says that engines, ``but`` one, have of the device; 0 where nothing is known of it."""
+        if self.ledger.capacity is None:
+            return 0
+        return sum(self.ledger.held(holder) for holder in self.holders(now) if holder.model != but)
+
+    def engine(self, model: str) -> Engine:
+        """The engine of ``model``, which is on this device."""
+        return next(engine for engine in self.engines if engine.model == model)
+
+
+def retry_after(seconds: float | None) -> float:
+    """An honest ``Retry-After`` in whole seconds, from an estimate."""
+    return float(max(1, ceil(RETRY_UNKNOWN_S if seconds is None else seconds)))
+
+
+def demand(engine: Engine, now: float = inf) -> policy.Demand:
+    """What waits for the engine; one that nobody asked for has waited since ``now``, and for as long as it takes."""
+    oldest, deadline = engine.oldest, engine.deadline
+    if oldest is None:
+        oldest = now
+    elif engine.overdue:
+        deadline = oldest
+    cost = engine.bring_s or 0.0
+    return policy.Demand(engine.model, oldest, inf if deadline is None else deadline, cost, bool(engine.switches))

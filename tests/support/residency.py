@@ -11,6 +11,7 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
+from roundhouse.footprint.need import Footprint
 from roundhouse.launchers.base import Engine, EngineExit, LaunchError, Progress
 from roundhouse.residency.control import Control
 from roundhouse.residency.machine import Machine
@@ -25,6 +26,20 @@ class FakeEngine:
         self.launcher = launcher
         self.pid = pid
         self.gone = asyncio.Event()
+        self.asleep: int | None = None
+
+    def pids(self) -> frozenset[int]:
+        return frozenset({self.pid})
+
+    async def sleep(self, level: int) -> None:
+        await self.launcher.may_move.wait()
+        self.asleep = level
+        self.launcher.sleeps += 1
+
+    async def wake(self) -> None:
+        await self.launcher.may_move.wait()
+        self.asleep = None
+        self.launcher.wakes += 1
 
     async def exited(self) -> EngineExit:
         await self.gone.wait()
@@ -41,9 +56,15 @@ class FakeEngine:
 class FakeLauncher:
     """Starts at once unless the test clears ``may_start``; ``error`` makes the next start fail."""
 
+    levels: tuple[int, ...] = ()
+    identity = "fake"
+
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.alive = False
+        self.may_move = asyncio.Event()
+        self.may_move.set()
+        self.sleeps = self.wakes = 0
         self.may_start = asyncio.Event()
         self.may_start.set()
         self.may_stop = asyncio.Event()
@@ -54,6 +75,9 @@ class FakeLauncher:
         self.prepares = 0
         self.stops: list[bool] = []
         self.engine: FakeEngine | None = None
+
+    def expected(self) -> Footprint | None:
+        return None
 
     async def prepare(self) -> None:
         self.prepares += 1

@@ -10,67 +10,24 @@ from roundhouse.residency.facts import (
     Asked,
     Code,
     Exited,
-    Fact,
     Failed,
     Gone,
     Grant,
     Held,
-    Order,
     Prepare,
-    Ready,
     Refuse,
     ShutdownCommanded,
     Start,
     Stop,
     Stopped,
     SwitchCommanded,
-    Ticked,
     Ticket,
     UnloadCommanded,
 )
-from roundhouse.residency.invariants import check
 from roundhouse.residency.machine import Machine
 from roundhouse.residency.snapshot import status
 from roundhouse.residency.states import IllegalMove, State
-from roundhouse.residency.track import Bounds
-
-
-class Driver:
-    """A machine with a clock of its own; checks the invariants after every fact."""
-
-    def __init__(self, **bounds: float) -> None:
-        self.machine = Machine.of({"a": "gpu0", "b": "gpu0", "c": "gpu0"}, ["gpu0"], Bounds(**bounds))  # type: ignore[arg-type]
-        self.now = 0.0
-        self.tickets = 0
-
-    def __call__(self, fact: Fact, after: float = 0.0) -> list[Order]:
-        self.now += after
-        orders = self.machine.handle(fact, self.now)
-        check(self.machine, self.now)
-        return orders
-
-    def ask(self, model: str, after: float = 0.0, **more: object) -> tuple[Ticket, list[Order]]:
-        self.tickets += 1
-        ticket = Ticket(self.tickets)
-        return ticket, self(Asked(ticket, model, **more), after)  # type: ignore[arg-type]
-
-    def ready(self, model: str, after: float = 0.0) -> list[Order]:
-        return self(Ready(model, pid=4711), after)
-
-    def tick(self) -> list[Order]:
-        wake = self.machine.wake_at()
-        assert wake is not None
-        self.now = max(self.now, wake)
-        return self(Ticked())
-
-    def bring(self, model: str) -> None:
-        """Make ``model`` the resident, with nobody on it."""
-        ticket, _ = self.ask(model)
-        self.ready(model)
-        self(Gone(ticket))
-
-    def state(self, model: str) -> State:
-        return self.machine.engines[model].state
+from tests.support.driver import Driver
 
 
 @pytest.fixture
@@ -387,7 +344,9 @@ def test_status_has_the_public_shape(drive: Driver) -> None:
         {
             "id": "gpu0",
             "resident": "a",
+            "residents": ["a"],
             "switching": {"from": "a", "to": "b", "phase": "draining", "elapsed_s": 1.5, "estimate_s": None},
+            "memory": {"capacity": None, "for_models": None, "others": 0},
         }
     ]
     assert seen["models"]["a"]["leases"] == 1

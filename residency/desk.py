@@ -1,0 +1,96 @@
+"""Where every request stands, and every answer it gets: so that each has exactly one. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from roundhouse.residency.engine import Engine, Waiter
+from roundhouse.residency.facts import Code, Grant, Order, Refuse, Ticket
+
+
+@dataclass
+class Counters:
+    """What has happened since this process began; every name is a public metric."""
+
+    switches: int = 0
+    starts: int = 0
+    stops: int = 0
+    sleeps: int = 0
+    wakes: int = 0
+    granted: int = 0
+    refused: int = 0
+    gone_waiting: int = 0
+    failures: int = 0
+    sleep_failures: int = 0
+    crashes: int = 0
+    forced_drains: int = 0
+
+    @property
+    def transitions(self) -> int:
+        """How many were begun."""
+        return self.starts + self.stops + self.sleeps + self.wakes
+
+
+@dataclass
+class Desk:
+    """The orders of the fact in hand, and the place of every ticket that waits or holds a lease.
+
+    ``closing``: Roundhouse is being stopped, and nothing is brought onto a device any more.
+    """
+
+    counters: Counters = field(default_factory=Counters)
+    orders: list[Order] = field(default_factory=list)
+    place: dict[Ticket, Engine] = field(default_factory=dict)
+    waiting: int = 0
+    closing: bool = False
+
+    def enqueue(self, engine: Engine, waiter: Waiter) -> None:
+        """Put a request at the end of the engine's queue."""
+        engine.enqueue(waiter)
+        self.place[waiter.ticket] = engine
+        self.waiting += 1
+
+    def dequeue(self, engine: Engine, ticket: Ticket) -> None:
+        """Take a waiting request out of the engine's queue; it still has no answer."""
+        engine.dequeue(ticket)
+        self.waiting -= 1
+
+    def grant_all(self, engine: Engine, now: float) -> None:
+        """Let everybody in who waits for the engine, which answers."""
+        for ticket in list(engine.waiting):
+            self.dequeue(engine, ticket)
+            engine.leases.add(ticket)
+            engine.used = now
+            self.counters.granted += 1
+            self.orders.append(Grant(ticket))
+        for ticket in list(engine.switches):
+            del engine.switches[ticket]
+            self.place.pop(ticket, None)
+            engine.used = now
+            self.orders.append(Grant(ticket))
+
+    def refuse(self, ticket: Ticket, code: Code, message: str, retry_after_s: float | None = None) -> None:
+        """Answer a request that has no place."""
+        self.counters.refused += 1
+        self.orders.append(Refuse(ticket, code, message, retry_after_s))
+
+    def refuse_waiter(self, engine: Engine, ticket: Ticket, code: Code, message: str, retry: float | None) -> None:
+        """Answer a request that waits for the engine."""
+        self.dequeue(engine, ticket)
+        self.place.pop(ticket, None)
+        self.refuse(ticket, code, message, retry)
+
+    def refuse_all(self, engine: Engine, code: Code, message: str, retry: float | None = None) -> None:
+        """Answer everybody who waits for the engine, commands too."""
+        for ticket in list(engine.waiting):
+            self.refuse_waiter(engine, ticket, code, message, retry)
+        for ticket in list(engine.switches):
+            del engine.switches[ticket]
+            self.place.pop(ticket, None)
+            self.refuse(ticket, code, message, retry)
+
+    def drop_leases(self, engine: Engine) -> None:
+        """The engine ends: its leases are void, and nobody has to give them back."""
+        for ticket in engine.leases:
+            self.place.pop(ticket, None)
+        engine.leases.clear()
