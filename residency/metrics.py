@@ -11,10 +11,13 @@ COUNTERS = {
     "switches": "Times another model was brought onto a device.",
     "starts": "Engines started.",
     "stops": "Engines stopped.",
+    "sleeps": "Engines put to sleep.",
+    "wakes": "Engines woken.",
     "granted": "Requests let through to an engine.",
     "refused": "Requests refused.",
     "gone_waiting": "Requests whose client left while waiting.",
     "failures": "Engine starts that failed.",
+    "sleep_failures": "Sleeps and wakes that failed, or whose check did.",
     "crashes": "Engines that ended by themselves.",
     "forced_drains": "Drains that ran into their deadline.",
 }
@@ -43,4 +46,18 @@ class Collector:
             oldest.add_metric([model], figures["oldest_wait_s"] or 0)
             if figures["measured"]["start_s"] is not None:
                 start.add_metric([model], figures["measured"]["start_s"])
-        yield from (state, leases, waiting, oldest, start)
+        wake = GaugeMetricFamily("roundhouse_model_wake_seconds", "Measured time to wake.", labels=["model"])
+        memory = GaugeMetricFamily(
+            "roundhouse_model_memory_bytes", "What the model has of its device.", labels=["model", "kind"]
+        )
+        for model, figures in status["models"].items():
+            if figures["measured"]["wake_s"] is not None:
+                wake.add_metric([model], figures["measured"]["wake_s"])
+            for kind in ("awake", "residual", "pinned") if figures["memory"] else ():
+                memory.add_metric([model, kind], figures["memory"][kind])
+        others = GaugeMetricFamily(
+            "roundhouse_device_others_bytes", "What other programs have of a device.", labels=["device"]
+        )
+        for device in status["devices"]:
+            others.add_metric([device["id"]], device["memory"]["others"])
+        yield from (state, leases, waiting, oldest, start, wake, memory, others)
