@@ -29,7 +29,8 @@ ROUNDS = (1, 1, 2, 2, 0) * 4
 SLACK_BYTES = 64 * 2**20
 """What a sleeper may hold more than it did after its first sleep, before whoever waits for it gives up."""
 
-QUESTION = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"
+QUESTION = "Once upon a time there was a roundhouse with one turntable,"
+"""It begins otherwise than the probe, so that nothing of it is in the prefix cache."""
 
 
 @dataclass
@@ -41,7 +42,8 @@ class Seen:
     phases: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     awake: list[int] = field(default_factory=list)
     asleep: defaultdict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
-    answers: list[str] = field(default_factory=list)
+    lives: list[list[str]] = field(default_factory=list)
+    """What each process of it answered, from its start on: two may round differently, one may not."""
 
     @contextmanager
     def timing(self, phase: str) -> Iterator[None]:
@@ -69,11 +71,12 @@ class Turn:
                 engine = await self.launcher.start(lambda progress: None)
             assert isinstance(engine, Child)
             self.engine = engine
+            self.seen.lives.append([])
         else:
             with self.seen.timing(f"wake from {self.engine.asleep}"):
                 await self.engine.wake()
         with self.seen.timing("first answer"):
-            self.seen.answers.append(await ask(self.entry))
+            self.seen.lives[-1].append(await ask(self.entry))
         self.seen.awake.append(self.held())
 
     async def off(self, level: int) -> None:

@@ -55,7 +55,7 @@ def make(name: str, folder: Path, seed: int) -> None:
     config = Qwen2Config(**SHAPES[name], **ids, max_position_embeddings=32768, tie_word_embeddings=False)
     torch.manual_seed(seed)
     torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda"), torch.no_grad():
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"), torch.no_grad():
         model = Qwen2ForCausalLM(config)
         model.lm_head.weight[len(tokenizer) :] = 0
     model.save_pretrained(folder)
