@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import secrets
 import socket
 import subprocess
@@ -26,12 +27,22 @@ POLL_S = 0.05
 GRACE_S = 20.0
 
 
+PORTS = range(10_000, 32_000)
+"""Below the ports that the kernel gives to outgoing connections (from 32768): one of those could take a port that was
+free a moment ago, before the engine that is to listen on it has started."""
+
+_taken: set[int] = set()
+
+
 def free_port() -> int:
-    """A port of the loopback interface that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback interface that nobody uses, and that was not given before by this process."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _taken:
+                _taken.add(port)
+                return port
 
 
 def litellm_config(models: list[dict[str, Any]], *, gate: bool, **residency: Any) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import psutil
 import yaml
 from openai import AsyncOpenAI, OpenAI
 
+from roundhouse.bench.stack import free_port
 from tests.support.waiting import gone, wait_for
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -37,13 +37,6 @@ START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 60.0
 
 Config = dict[str, Any]
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Stack:

@@ -1,0 +1,74 @@
+"""What was measured is kept: for this engine on this card, whatever happens to the file."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from roundhouse.footprint.need import GIB, Footprint
+from roundhouse.residency.engine import Engine, Measured
+from roundhouse.residency.store import ENTRIES, Learned, Store
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "measurements.json"
+
+
+def engine(awake: int = 12 * GIB, *, estimated: bool = False) -> Engine:
+    measured = Measured(31.0, 1.5, {1: 1.1}, {1: 0.9, 2: 4.0})
+    return Engine("m", "gpu0", footprint=Footprint(awake, GIB, 10 * GIB, estimated), measured=measured)
+
+
+def test_what_was_measured_is_known_after_a_restart_on_the_same_card_only(path: Path) -> None:
+    Store(path, "card A").keep(engine(), "flags")
+    known = Store(path, "card A").recall("flags")
+    assert known.measured == engine().measured
+    assert known.footprint == engine().footprint
+    assert Store(path, "card B").recall("flags") == Learned()
+    assert Store(path, "card A").recall("other flags").footprint is None
+
+
+def test_an_estimate_is_not_kept_as_if_it_had_been_measured(path: Path) -> None:
+    store = Store(path)
+    store.keep(engine(estimated=True), "flags")
+    assert store.recall("flags").footprint is None
+    assert store.recall("flags").start_s == 31.0
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 99}', '{"engines": {"a": {"start_s": "soon"}}}'])
+def test_a_broken_file_is_begun_anew_with_a_warning(path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    path.write_text(text)
+    store = Store(path)
+    assert "store_begun_anew" in caplog.text
+    store.keep(engine(), "flags")
+    assert Store(path).recall("flags").start_s == 31.0
+
+
+def test_the_file_is_private_and_replaced_whole(path: Path) -> None:
+    Store(path).keep(engine(), "flags")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    before = path.stat().st_ino
+    Store(path).keep(engine(), "flags")
+    assert path.stat().st_ino == before  # nothing new: nothing written
+    Store(path).keep(engine(9 * GIB), "flags")
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_oldest_entries_go_when_there_are_too_many(path: Path) -> None:
+    store = Store(path)
+    for number in range(ENTRIES + 3):
+        store.keep(engine(), f"flags {number}")
+    assert Store(path).recall("flags 2") == Learned()
+    assert Store(path).recall("flags 3").start_s == 31.0
+
+
+def test_a_folder_that_cannot_be_written_costs_only_the_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path / "not there" / "measurements.json")
+    store.keep(engine(), "flags")
+    assert "store_not_written" in caplog.text
+    assert store.recall("flags").start_s == 31.0
