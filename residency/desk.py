@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from roundhouse.residency.engine import Engine, Waiter
+from roundhouse.residency.callers import Callers
+from roundhouse.residency.engine import Engine, Lease, Waiter
 from roundhouse.residency.facts import Code, Grant, Order, Refuse, Ticket
 
 
@@ -41,7 +42,9 @@ class Desk:
     counters: Counters = field(default_factory=Counters)
     orders: list[Order] = field(default_factory=list)
     place: dict[Ticket, Engine] = field(default_factory=dict)
+    callers: Callers = field(default_factory=Callers)
     waiting: int = 0
+    waiting_by: dict[str, int] = field(default_factory=dict)
     closing: bool = False
 
     def enqueue(self, engine: Engine, waiter: Waiter) -> None:
@@ -49,17 +52,27 @@ class Desk:
         engine.enqueue(waiter)
         self.place[waiter.ticket] = engine
         self.waiting += 1
+        self.waiting_by[waiter.caller] = self.waiting_by.get(waiter.caller, 0) + 1
+        self.callers.asked(waiter.caller, engine.model, waiter.since)
 
     def dequeue(self, engine: Engine, ticket: Ticket) -> None:
         """Take a waiting request out of the engine's queue; it still has no answer."""
+        caller = engine.waiting[ticket].caller
         engine.dequeue(ticket)
         self.waiting -= 1
+        self.waiting_by[caller] -= 1
+        if not self.waiting_by[caller]:
+            del self.waiting_by[caller]
 
     def grant_all(self, engine: Engine, now: float) -> None:
-        """Let everybody in who waits for the engine, which answers."""
-        for ticket in list(engine.waiting):
+        """Let in who waits for the engine, which answers, as far as it has slots."""
+        while engine.waiting and not engine.full:
+            ticket = engine.next_waiter()
+            if ticket is None:
+                break
+            waiter = engine.waiting[ticket]
             self.dequeue(engine, ticket)
-            engine.leases.add(ticket)
+            engine.leases[ticket] = Lease(waiter.caller, now)
             engine.used = now
             self.counters.granted += 1
             self.orders.append(Grant(ticket))
@@ -68,6 +81,13 @@ class Desk:
             self.place.pop(ticket, None)
             engine.used = now
             self.orders.append(Grant(ticket))
+
+    def give_back(self, engine: Engine, ticket: Ticket, now: float) -> None:
+        """An answer is over."""
+        lease = engine.leases.pop(ticket)
+        engine.used = now
+        engine.served(max(0.0, now - lease.since))
+        self.callers.ended(lease.caller, engine.model, now)
 
     def refuse(self, ticket: Ticket, code: Code, message: str, retry_after_s: float | None = None) -> None:
         """Answer a request that has no place."""
@@ -94,3 +114,4 @@ class Desk:
         for ticket in engine.leases:
             self.place.pop(ticket, None)
         engine.leases.clear()
+        engine.collated.clear()

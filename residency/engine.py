@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from roundhouse.footprint.need import MIB, Footprint
 from roundhouse.residency.facts import Ticket
+from roundhouse.residency.fairness import FairQueue
 from roundhouse.residency.states import State, move
 
 HISTORY = 8
@@ -25,17 +26,30 @@ to 3.4 GiB a cycle (vllm-project/vllm#21336); allocators round, so that less mea
 SLEEPLESS_FIRST_S, SLEEPLESS_MAX_S = 600.0, 7200.0
 """After an engine failed to sleep or to wake its model is stopped instead for so long, doubled each time."""
 
+SERVICE_SMOOTHING = 0.3
+"""Weight of the newest answer's duration: answers differ more than starts do."""
+
 SMOOTHING = 0.5
 """Weight of the newest measured duration against those before: a changed machine shows after two or three."""
 
 
 @dataclass(slots=True)
 class Waiter:
-    """A request in the queue: since when, until when (clock seconds)."""
+    """A request in the queue: since when, until when (clock seconds), whose, and how much it weighs."""
 
     ticket: Ticket
     since: float
     deadline: float
+    caller: str = ""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A request that is being answered: whose, since when (clock seconds)."""
+
+    caller: str
+    since: float
 
 
 @dataclass
@@ -71,7 +85,10 @@ def _mixed(old: float | None, new: float) -> float:
 
 @dataclass(frozen=True)
 class Options:
-    """What the YAML says of a model, and what its launcher can do."""
+    """What the YAML says of a model, and what its launcher can do.
+
+    ``slots``: how many requests it answers at once; ``None``: as many as there are.
+    """
 
     levels: tuple[int, ...] = ()
     pinned: bool = False
@@ -79,6 +96,7 @@ class Options:
     default: bool = False
     idle_sleep_s: float | None = None
     idle_stop_s: float | None = None
+    slots: int | None = None
 
 
 @dataclass
@@ -106,7 +124,10 @@ class Engine:
     sleep_failures: int = 0
     waiting: OrderedDict[Ticket, Waiter] = field(default_factory=OrderedDict)
     overdue: set[Ticket] = field(default_factory=set)
-    leases: set[Ticket] = field(default_factory=set)
+    weight: float = 0.0  # of all who wait
+    leases: dict[Ticket, Lease] = field(default_factory=dict)
+    collated: set[Ticket] = field(default_factory=set)  # waited when it became ready: served whatever the gate says
+    service_s: float | None = None  # how long a request takes, smoothed
     switches: OrderedDict[Ticket, float] = field(default_factory=OrderedDict)
     unloads: dict[Ticket, bool] = field(default_factory=dict)
     failures: int = 0
@@ -114,6 +135,7 @@ class Engine:
     failure: str = ""
     history: deque[str] = field(default_factory=lambda: deque(maxlen=HISTORY))
     _deadlines: list[tuple[float, Ticket]] = field(default_factory=list)
+    _order: FairQueue = field(default_factory=FairQueue)
 
     def go(self, target: State, now: float, why: str) -> None:
         """Move to ``target``. Raises IllegalMove, and changes nothing, if the table forbids it."""
@@ -125,14 +147,41 @@ class Engine:
     # --- the queue ---------------------------------------------------------------------------
 
     def enqueue(self, waiter: Waiter) -> None:
-        """Add a request at the end."""
+        """Add a request."""
         self.waiting[waiter.ticket] = waiter
+        self.weight += waiter.weight
+        self._order.add(waiter.ticket, waiter.caller, waiter.weight)
         heapq.heappush(self._deadlines, (waiter.deadline, waiter.ticket))
 
     def dequeue(self, ticket: Ticket) -> None:
         """Take a request out, wherever it stands."""
-        del self.waiting[ticket]
+        self.weight -= self.waiting.pop(ticket).weight
+        if not self.waiting:
+            self.weight = 0.0  # rounding does not add up
         self.overdue.discard(ticket)
+        self.collated.discard(ticket)
+
+    def next_waiter(self) -> Ticket | None:
+        """Whose turn it is: the next to be let in, by fairness; out of the collated ones while it drains."""
+        if self.state is State.READY:
+            return self._order.next(self.waiting)
+        return min(self.collated, default=None)
+
+    @property
+    def full(self) -> bool:
+        """Whether it answers as many as it can at once."""
+        return self.options.slots is not None and len(self.leases) >= self.options.slots
+
+    @property
+    def dry(self) -> bool:
+        """Whether it answers nobody, and owes nobody an answer."""
+        return not self.leases and not self.collated
+
+    def served(self, seconds: float) -> None:
+        """Mix how long a request took into ``service_s``."""
+        self.service_s = (
+            seconds if self.service_s is None else self.service_s + SERVICE_SMOOTHING * (seconds - self.service_s)
+        )
 
     def expire(self, now: float) -> None:
         """Put every request whose deadline has come into ``overdue``."""

@@ -35,12 +35,17 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request wants a lease on ``model``; ``max_wait_s`` overrides the configured bound."""
+    """A request wants a lease on ``model``; ``max_wait_s`` overrides the configured bound.
+
+    ``caller`` is an opaque name of who asks; requests without one are one caller's. ``weight`` is its priority's.
+    """
 
     ticket: Ticket
     model: str
     max_wait_s: float | None = None
     may_switch: bool = True
+    caller: str = ""
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class Held:
 
     ticket: Ticket
     model: str
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)

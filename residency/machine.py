@@ -13,7 +13,7 @@ from math import inf
 
 from roundhouse.footprint.need import Footprint
 from roundhouse.residency.desk import Counters, Desk
-from roundhouse.residency.engine import Engine, Measured, Options, Waiter
+from roundhouse.residency.engine import Engine, Lease, Measured, Options, Waiter
 from roundhouse.residency.facts import (
     Adopted,
     Alarm,
@@ -127,7 +127,7 @@ class Machine:
             case Asked():
                 self._asked(fact, now)
             case Held():
-                self._held(fact)
+                self._held(fact, now)
             case Gone():
                 self._gone(fact, now)
             case SwitchCommanded():
@@ -185,6 +185,13 @@ class Machine:
             )
         elif engine.state is State.FAILED and now < engine.failed_until:
             self.desk.refuse(fact.ticket, Code.FAILED, engine.failure, engine.failed_until - now)
+        elif self.desk.waiting_by.get(fact.caller, 0) >= self.bounds.max_waiting_per_caller:
+            self.desk.refuse(
+                fact.ticket,
+                Code.QUEUE_FULL,
+                f"{self.bounds.max_waiting_per_caller} requests of this key are waiting already",
+                self.retry_after(engine, now),
+            )
         elif self.waiting >= self.bounds.max_waiting:
             self.desk.refuse(
                 fact.ticket,
@@ -195,13 +202,13 @@ class Machine:
         else:
             wait = self.bounds.max_wait_s if fact.max_wait_s is None else fact.max_wait_s
             engine.dismissed = False
-            self.desk.enqueue(engine, Waiter(fact.ticket, now, now + wait))
+            self.desk.enqueue(engine, Waiter(fact.ticket, now, now + wait, fact.caller, fact.weight))
             self._decide(engine, now)
 
-    def _held(self, fact: Held) -> None:
+    def _held(self, fact: Held, now: float) -> None:
         engine = self.engines.get(fact.model)
         if engine is not None and engine.state.serves and not engine.broken:
-            engine.leases.add(fact.ticket)
+            engine.leases[fact.ticket] = Lease(fact.caller, now)
             self.desk.place[fact.ticket] = engine
 
     def _gone(self, fact: Gone, now: float) -> None:
@@ -214,8 +221,7 @@ class Machine:
             self.counters.gone_waiting += 1
         engine.switches.pop(fact.ticket, None)
         if fact.ticket in engine.leases:
-            engine.leases.discard(fact.ticket)
-            engine.used = now
+            self.desk.give_back(engine, fact.ticket, now)
         self._decide(engine, now)
 
     # --- commands ----------------------------------------------------------------------------
@@ -352,7 +358,9 @@ class Machine:
         engine.forgive()
         engine.recalled = False
         engine.used = now
-        track.target = track.switching_since = None
+        if engine.options.slots is not None:
+            engine.collated = set(engine.waiting)
+        track.arrived(now)
         self.desk.grant_all(engine, now)
 
     def _failed(self, engine: Engine, now: float, text: str, retryable: bool) -> None:

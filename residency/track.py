@@ -36,6 +36,7 @@ class Bounds:
     max_wait_s: float = 300.0
     drain_timeout_s: float = 900.0
     max_waiting: int = 1000
+    max_waiting_per_caller: int = 500
 
 
 @dataclass
@@ -68,17 +69,23 @@ class Track:
     settle_until: float = 0.0
     reason: str = ""
     wake_at: float = inf
+    ready_since: float = 0.0  # since when who came last is there
+    contested_since: float | None = None  # since when others are waited for
+    owed: float = 0.0  # what those have paid since, in waiter-seconds
+    _counted: float = 0.0
+    _waiting: float = 0.0
 
     # --- the one place that decides ---------------------------------------------------------------
 
     def decide(self, now: float) -> None:
         """Order what is to be done on this device now; ``wake_at`` is when to ask again if nothing happens."""
         self.wake_at = inf
+        self._charge(now)
         for engine in self.engines:
             engine.expire(now)
             if engine.state is State.READY and engine.unloads:
                 engine.go(State.DRAINING, now, "unload ordered")
-            elif engine.state is State.READY:
+            elif engine.state is State.READY or engine.collated:
                 self.desk.grant_all(engine, now)
         moving = self.moving
         if moving is not None:
@@ -91,6 +98,21 @@ class Track:
             if engine.state is State.DRAINING:
                 self._wake(engine.since + self.bounds.drain_timeout_s, now)
         self._refuse_overdue(now)
+
+    def arrived(self, now: float) -> None:
+        """The engine that was to come answers: a new account begins."""
+        self.target = self.switching_since = self.contested_since = None
+        self.ready_since, self.owed, self._counted, self._waiting = now, 0.0, now, 0.0
+
+    def _charge(self, now: float) -> None:
+        """Add up what those who wait for other models have paid since the last look."""
+        self.owed += self._waiting * max(0.0, now - self._counted)
+        self._counted = now
+        self._waiting = sum(e.weight + len(e.switches) for e in self.engines if e.asked_for and not e.state.serves)
+        if not self._waiting:
+            self.contested_since, self.owed = None, 0.0
+        elif self.contested_since is None:
+            self.contested_since = now
 
     @property
     def moving(self) -> Engine | None:
@@ -142,7 +164,7 @@ class Track:
             self.desk.counters.forced_drains += 1
             text = f"{engine.model} was not dry after {self.bounds.drain_timeout_s:.0f} s"
             self.desk.orders.append(Alarm(f"{text}: {len(engine.leases)} answers are cut"))
-        return late or not engine.leases or any(engine.unloads.values())
+        return late or engine.dry or any(engine.unloads.values())
 
     # --- what fits ----------------------------------------------------------------------------------
 
@@ -154,7 +176,7 @@ class Track:
         recalled = [e for e in self.engines if not e.state.serves and e.recalled]
         while waiting or recalled:
             demands = [demand(e) for e in waiting] or [demand(e, now) for e in recalled]
-            engine = self.engine(policy.next_demand(demands).model)
+            engine = self.engine(policy.next_demand(demands, now).model)
             leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine))
             if leaves is not None:
                 return engine, leaves, demands
@@ -200,10 +222,10 @@ class Track:
         self._reopen((e for e in self.engines if e.model not in leaving), now)
         reason = f"{engine.model} is wanted"
         if awake:
-            decision = policy.decide(now, demands, shut=any(e.state is State.DRAINING for e in awake))
+            decision = self._stay_or_leave(awake, demands, now)
             self._wake(decision.wake_at, now)
-            reason = decision.reason
-            if decision.open and any(e.leases for e in awake):
+            self.reason = reason = decision.reason
+            if decision.stay:
                 self.target = self.switching_since = None
                 self._prepare(engine.model)
                 return
@@ -220,6 +242,22 @@ class Track:
             self._prepare(engine.model)
         else:
             self._bring(engine, now)
+
+    def _stay_or_leave(self, awake: Sequence[Engine], demands: Sequence[policy.Demand], now: float) -> policy.Decision:
+        """Ask the policy about those who would have to leave, as if they were one."""
+        resident = policy.Resident(
+            cost_s=max(e.measured.start_s or 0.0 for e in awake),
+            service_s=max(e.service_s or 0.0 for e in awake),
+            ready_since=self.ready_since,
+            contested_since=now if self.contested_since is None else self.contested_since,
+            dry_since=max(e.used for e in awake),
+            owed=self.owed,
+            queued=sum(e.weight for e in awake),
+            busy=not all(e.dry for e in awake),
+            shut=any(e.state is State.DRAINING for e in awake),
+        )
+        returns = self.desk.callers.returns([e.model for e in awake], now, policy.MOST)
+        return policy.decide(now, resident, demands, returns)
 
     def _bring(self, engine: Engine, now: float) -> None:
         counters = self.desk.counters
@@ -389,5 +427,12 @@ def demand(engine: Engine, now: float = inf) -> policy.Demand:
         oldest = now
     elif engine.overdue:
         deadline = oldest
-    cost = engine.bring_s or 0.0
-    return policy.Demand(engine.model, oldest, inf if deadline is None else deadline, cost, bool(engine.switches))
+    return policy.Demand(
+        engine.model,
+        oldest,
+        inf if deadline is None else deadline,
+        engine.bring_s or 0.0,
+        bool(engine.switches),
+        engine.weight + len(engine.switches) or 1.0,
+        policy.visit_s(len(engine.waiting), engine.options.slots, engine.service_s or 0.0),
+    )

@@ -1,0 +1,204 @@
+"""Who is going to come back, to which model, and when: learned from the pauses of each caller. Pure.
+
+A caller is a key plus its session. When a request of it ends, a *pause* on that model begins; its next request ends
+its oldest pause on the same model, or else its oldest pause on any. From the pauses that have ended follow how likely
+it comes back to the model, and after how long. Nothing is assumed of a caller who was never seen to come back, but
+what its likes did: the first pauses of all callers are one pool.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+HISTORY = 12
+"""Pauses kept of a caller: more say nothing of how it works today."""
+
+FADING = 0.85
+"""Weight of a pause against the one after it: after four pauses it counts half."""
+
+POOL = 32
+"""First pauses kept, of all callers."""
+
+OWN = 2.0
+"""How much more a caller's own pauses count than the pool."""
+
+CALLERS = 2000
+"""Callers remembered; beyond, those not heard of for the longest time go."""
+
+OPEN = 64
+"""Pauses of one caller that may be open at once: parallel streams under one key."""
+
+LATE, LATE_S = 1.0, 0.05
+"""Somebody is waited for until a known pause is over, times ``1 + LATE / (1 + pauses known)``, and LATE_S: few pauses
+say little, and a clock that is a moment late must not lose the one who is just coming."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A pause that is over: its length in seconds, and whether the caller came back to the same model."""
+
+    gap: float
+    same: bool
+
+
+@dataclass(slots=True)
+class Pause:
+    """A pause that goes on: on which model, since when (clock seconds)."""
+
+    model: str
+    since: float
+    first: bool
+
+
+@dataclass(slots=True)
+class Caller:
+    """What is known of one caller, the latest pause first."""
+
+    past: deque[Past] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    open: deque[Pause] = field(default_factory=lambda: deque(maxlen=OPEN))
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Somebody who may come back: who, and until when (clock seconds) with which probability in all.
+
+    ``steps``: rising in both, with the moments at which a known pause is over.
+    ``waits``: the moments until which it is worth to wait for it.
+    """
+
+    caller: str
+    steps: Sequence[tuple[float, float]]
+    waits: Sequence[float]
+
+    @property
+    def chance(self) -> float:
+        """The probability that it comes back at all."""
+        return self.steps[-1][1] if self.steps else 0.0
+
+    @property
+    def at(self) -> float:
+        """When it comes back, if it does: the mean (clock seconds)."""
+        before, total = 0.0, 0.0
+        for moment, chance in self.steps:
+            total += moment * (chance - before)
+            before = chance
+        return total / self.chance if self.chance else inf
+
+    def by(self, moment: float) -> float:
+        """The probability that it is back by ``moment``."""
+        found = 0.0
+        for at, chance in self.steps:
+            if at > moment:
+                break
+            found = chance
+        return found
+
+
+class Callers:
+    """All callers. One owner: the machine."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Caller] = OrderedDict()
+        self._pool: deque[Past] = deque(maxlen=POOL)
+        self._newcomers: OrderedDict[int, Pause] = OrderedDict()  # first pauses that go on, the oldest first
+        self._by_model: dict[str, OrderedDict[int, tuple[str, Pause]]] = {}
+        self.version = 0
+
+    # --- what happens ---------------------------------------------------------------------------------
+
+    def asked(self, caller: str, model: str, now: float) -> None:
+        """A request came: a pause of its caller is over."""
+        it = self._known.get(caller)
+        if it is None or not it.open:
+            return
+        pause = next((p for p in it.open if p.model == model), it.open[0])
+        it.open.remove(pause)
+        past = Past(max(0.0, now - pause.since), pause.model == model)
+        it.past.appendleft(past)
+        if pause.first:
+            self._pool.appendleft(past)
+        self._close(pause)
+
+    def ended(self, caller: str, model: str, now: float) -> None:
+        """A request of the caller is over: a pause begins."""
+        it = self._known.get(caller)
+        if it is None:
+            it = self._known[caller] = Caller()
+            while len(self._known) > CALLERS:
+                _, gone = self._known.popitem(last=False)
+                for pause in gone.open:
+                    self._close(pause)
+        self._known.move_to_end(caller)
+        if len(it.open) == OPEN:
+            self._close(it.open.popleft())
+        pause = Pause(model, now, first=not it.past and not it.open)
+        it.open.append(pause)
+        self._by_model.setdefault(model, OrderedDict())[id(pause)] = (caller, pause)
+        if pause.first:
+            self._newcomers[id(pause)] = pause
+            while len(self._newcomers) > POOL:
+                self._newcomers.popitem(last=False)
+        self.version += 1
+
+    def _close(self, pause: Pause) -> None:
+        self._newcomers.pop(id(pause), None)
+        self._by_model[pause.model].pop(id(pause), None)
+        self.version += 1
+
+    # --- what is to be expected -------------------------------------------------------------------------
+
+    def returns(self, models: Iterable[str], now: float, most: int) -> list[Return]:
+        """Who may come back to one of ``models``: of those who left last, at most ``most``."""
+        found = []
+        for model in models:
+            waiting = self._by_model.get(model, OrderedDict[int, tuple[str, Pause]]())
+            for index, (caller, pause) in enumerate(reversed(waiting.values())):
+                if index == most:
+                    break
+                it = self._return(caller, pause, now)
+                if it.steps:
+                    found.append(it)
+        return found
+
+    def _return(self, caller: str, pause: Pause, now: float) -> Return:
+        age = max(0.0, now - pause.since)
+        past = self._known[caller].past
+        own = _law(((FADING**i, p.gap, p.same) for i, p in enumerate(past)), age)
+        if past and own is None:
+            return Return(caller, (), ())  # longer away than ever before
+        pool = _law(self._likes(pause, now), age)
+        shares = [(OWN, own), (1.0, pool)] if own is not None else [(1.0, pool)]
+        laws = [(share, law) for share, law in shares if law is not None]
+        if not laws:
+            return Return(caller, (), ())
+        total = sum(share for share, _ in laws)
+        gaps = sorted((gap, share / total * chance) for share, law in laws for gap, chance in law)
+        steps, chance = [], 0.0
+        for gap, more in gaps:
+            chance += more
+            steps.append((pause.since + gap, chance))
+        stretch = 1 + LATE / (1 + len(past))
+        return Return(caller, steps, [pause.since + gap * stretch + LATE_S for gap, _ in gaps])
+
+    def _likes(self, pause: Pause, now: float) -> Iterator[tuple[float, float, bool]]:
+        """The first pauses of all callers; of one that goes on it is known that it was not over by now."""
+        for past in self._pool:
+            yield 1.0, past.gap, past.same
+        for other in self._newcomers.values():
+            if other is not pause:
+                yield 1.0, now - other.since, False
+
+
+def _law(past: Iterable[tuple[float, float, bool]], age: float) -> list[tuple[float, float]] | None:
+    """Of pauses (weight, length, same model) those longer than ``age``: (length, probability) of a return to the model.
+
+    ``None`` if there are none.
+    """
+    left = [(weight, gap, same) for weight, gap, same in past if gap > age]
+    total = sum(weight for weight, _, _ in left)
+    if not total:
+        return None
+    return [(gap, weight / total) for weight, gap, same in left if same]

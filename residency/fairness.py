@@ -1,0 +1,59 @@
+"""In which order those who wait for one model are let in, when it has fewer slots than there are who wait. Pure.
+
+Start-time fair queueing (Goyal, Vin and Cheng, 1996) over callers: a request gets a tag when it comes, the virtual time
+or, if its caller has others before it, the end of the last of these; who has the smallest tag is next. A request
+takes ``1 / weight`` of virtual time, so that batch work gets a share, and never nothing.
+
+The bound: while a request waits that has ``r`` requests of its own caller before it, every other caller is let in at
+most ``(r + 1) * its weight / the request's weight + 1`` times. So one caller's 500 requests never stand before
+another's single one, and N callers of its own or lower priority cost it at most ``N * (r + 2)`` grants.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Container
+from enum import StrEnum
+
+from roundhouse.residency.facts import Ticket
+
+
+class Priority(StrEnum):
+    """How much a request weighs against others."""
+
+    INTERACTIVE = "interactive"
+    NORMAL = "normal"
+    BATCH = "batch"
+
+    @property
+    def weight(self) -> float:
+        """Its share, in its model's queue and when a model is chosen; normal is 1."""
+        return {Priority.INTERACTIVE: 4.0, Priority.NORMAL: 1.0, Priority.BATCH: 0.25}[self]
+
+
+class FairQueue:
+    """The order of one model's queue. Who has left is skipped when its turn comes."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Ticket]] = []
+        self._ends: dict[str, float] = {}
+        self._now = 0.0
+        self._count = 0
+
+    def add(self, ticket: Ticket, caller: str, weight: float) -> None:
+        """A request joins the queue."""
+        start = max(self._now, self._ends.get(caller, 0.0))
+        self._ends[caller] = start + 1.0 / weight
+        self._count += 1
+        heapq.heappush(self._heap, (start, self._count, ticket))
+
+    def next(self, waiting: Container[Ticket]) -> Ticket | None:
+        """Take out the next of those that are still ``waiting``."""
+        while self._heap:
+            start, _, ticket = heapq.heappop(self._heap)
+            if ticket in waiting:
+                self._now = start
+                return ticket
+        self._ends.clear()  # nobody has anything to make up for
+        self._now = 0.0
+        return None
