@@ -163,24 +163,27 @@ class Callers:
                     found.append(it)
         return found
 
+    def after(self, caller: str, model: str, until: float) -> Return:
+        """How ``caller``, which is being answered until about then, may come back to the model after that."""
+        return self._return(caller, Pause(model, until, first=False), until)
+
     def _return(self, caller: str, pause: Pause, now: float) -> Return:
         age = max(0.0, now - pause.since)
-        past = self._known[caller].past
-        own = _law(((FADING**i, p.gap, p.same) for i, p in enumerate(past)), age)
-        if past and own is None:
+        known = self._known.get(caller)
+        past = known.past if known is not None else ()
+        own = [(FADING**i, it.gap, it.same) for i, it in enumerate(past)]
+        likes = list(self._likes(pause, now))
+        stretch = 1 + LATE / (1 + len(own) + len(likes))
+        law = _law(own, age, stretch)
+        if own and law is None:
             return Return(caller, (), ())  # longer away than ever before
-        pool = _law(self._likes(pause, now), age)
-        shares = [(OWN, own), (1.0, pool)] if own is not None else [(1.0, pool)]
-        laws = [(share, law) for share, law in shares if law is not None]
-        if not laws:
-            return Return(caller, (), ())
+        laws = [(share, it) for share, it in ((OWN, law), (1.0, _law(likes, age, stretch))) if it is not None]
         total = sum(share for share, _ in laws)
-        gaps = sorted((gap, share / total * chance) for share, law in laws for gap, chance in law)
+        gaps = sorted((gap, share / total * chance) for share, it in laws for gap, chance in it)
         steps, chance = [], 0.0
         for gap, more in gaps:
             chance += more
-            steps.append((pause.since + gap, chance))
-        stretch = 1 + LATE / (1 + len(past))
+            steps.append((pause.since + max(gap, age), chance))
         return Return(caller, steps, [pause.since + gap * stretch + LATE_S for gap, _ in gaps])
 
     def _likes(self, pause: Pause, now: float) -> Iterator[tuple[float, float, bool]]:
@@ -192,12 +195,12 @@ class Callers:
                 yield 1.0, now - other.since, False
 
 
-def _law(past: Iterable[tuple[float, float, bool]], age: float) -> list[tuple[float, float]] | None:
-    """Of pauses (weight, length, same model) those longer than ``age``: (length, probability) of a return to the model.
+def _law(past: Iterable[tuple[float, float, bool]], age: float, stretch: float) -> list[tuple[float, float]] | None:
+    """Of pauses (weight, length, same model) those that may still go on: (length, chance of a return to the model).
 
-    ``None`` if there are none.
+    ``None`` if none may.
     """
-    left = [(weight, gap, same) for weight, gap, same in past if gap > age]
+    left = [(weight, gap, same) for weight, gap, same in past if gap * stretch + LATE_S > age]
     total = sum(weight for weight, _, _ in left)
     if not total:
         return None

@@ -125,6 +125,7 @@ class Engine:
     waiting: OrderedDict[Ticket, Waiter] = field(default_factory=OrderedDict)
     overdue: set[Ticket] = field(default_factory=set)
     weight: float = 0.0  # of all who wait
+    _since: float = 0.0  # the sum of weight times arrival
     leases: dict[Ticket, Lease] = field(default_factory=dict)
     collated: set[Ticket] = field(default_factory=set)  # waited when it became ready: served whatever the gate says
     service_s: float | None = None  # how long a request takes, smoothed
@@ -150,14 +151,17 @@ class Engine:
         """Add a request."""
         self.waiting[waiter.ticket] = waiter
         self.weight += waiter.weight
+        self._since += waiter.weight * waiter.since
         self._order.add(waiter.ticket, waiter.caller, waiter.weight)
         heapq.heappush(self._deadlines, (waiter.deadline, waiter.ticket))
 
     def dequeue(self, ticket: Ticket) -> None:
         """Take a request out, wherever it stands."""
-        self.weight -= self.waiting.pop(ticket).weight
+        it = self.waiting.pop(ticket)
+        self.weight -= it.weight
+        self._since -= it.weight * it.since
         if not self.waiting:
-            self.weight = 0.0  # rounding does not add up
+            self.weight = self._since = 0.0  # rounding does not add up
         self.overdue.discard(ticket)
         self.collated.discard(ticket)
 
@@ -166,6 +170,10 @@ class Engine:
         if self.state is State.READY:
             return self._order.next(self.waiting)
         return min(self.collated, default=None)
+
+    def waited(self, now: float) -> float:
+        """For how long those who wait have waited in all, each by its weight: waiter-seconds."""
+        return self.weight * now - self._since
 
     @property
     def full(self) -> bool:

@@ -8,7 +8,7 @@ divided by the rate at which they come, so whoever keeps that number low serves 
 - *Gate*: a resident in use is left when staying has cost the others QUANTUM times what leaving would cost its own
   callers (ski rental: never more than a small factor worse than knowing the future), or at the last moment at which
   every waiting model can still be had within its ``max_wait``.
-- *Next*: most waiters per second of work (Smith's rule), who has waited a whole round counting double; past PATIENCE
+- *Next*: most waiters per second of work (Smith's rule), each counting more the longer it waits, double after a whole round; past PATIENCE
   of its ``max_wait`` the oldest decides; a person's command comes first.
 
 The bound: a request is granted or refused within its ``max_wait`` plus one drain plus one switch, however many other
@@ -49,7 +49,7 @@ class Demand:
     ``oldest`` is when its first waiting request came and ``deadline`` the earliest moment at which one of its requests
     has waited its ``max_wait`` (clock seconds). ``cost_s``: the measured time to bring the model on once the drain is
     over, 0 if it was never measured; ``visit_s``: how long those who wait will be served then. ``weight``: how many
-    wait, each by its priority. ``commanded``: a person ordered it.
+    wait, each by its priority; ``waited``: for how long, in all (waiter-seconds). ``commanded``: a person ordered it.
     """
 
     model: str
@@ -59,6 +59,7 @@ class Demand:
     commanded: bool = False
     weight: float = 1.0
     visit_s: float = 0.0
+    waited: float = 0.0
 
     @property
     def work_s(self) -> float:
@@ -118,8 +119,7 @@ def next_demand(demands: Sequence[Demand], now: float) -> Demand:
     a_round = sum(d.work_s for d in demands)
 
     def worth(demand: Demand) -> float:
-        weight = demand.weight * (2.0 if now - demand.oldest >= a_round else 1.0)
-        return weight / (demand.work_s or 1e-9)
+        return (demand.weight + demand.waited / (a_round or 1e-9)) / (demand.work_s or 1e-9)
 
     return max(demands, key=lambda d: (worth(d), -d.oldest))
 
@@ -182,12 +182,15 @@ def _linger(
     last = min(gate, resident.dry_since + ROUND_TRIP * (resident.cost_s + target.cost_s))
     best, until = 0.0, now
     idle, alone, before = 0.0, 1.0, now
-    for moment in sorted({w for r in returns for w in r.waits if now < w <= last}):
+    ends = {w for r in returns for w in r.waits if now < w <= last}
+    for moment in sorted(ends | {at for r in returns for at, _ in r.steps if now < at <= last}):
         idle += alone * (moment - before)
         chances = [r.by(moment) for r in returns]
         alone, before = 1.0, moment
         for chance in chances:
             alone *= 1.0 - chance
+        if moment not in ends:
+            continue
         gain = back_s * sum(chances) - weight * (SURE * idle + (1.0 - alone) * resident.service_s)
         if gain > best:
             best, until = gain, moment

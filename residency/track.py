@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from math import ceil, inf
 
 from roundhouse.footprint.need import GIB, Footprint
@@ -175,7 +176,7 @@ class Track:
         waiting = [e for e in self.engines if not e.state.serves and e.asked_for]
         recalled = [e for e in self.engines if not e.state.serves and e.recalled]
         while waiting or recalled:
-            demands = [demand(e) for e in waiting] or [demand(e, now) for e in recalled]
+            demands = [demand(e, now) for e in waiting] or [demand(e, now) for e in recalled]
             engine = self.engine(policy.next_demand(demands, now).model)
             leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine))
             if leaves is not None:
@@ -256,7 +257,12 @@ class Track:
             busy=not all(e.dry for e in awake),
             shut=any(e.state is State.DRAINING for e in awake),
         )
-        returns = self.desk.callers.returns([e.model for e in awake], now, policy.MOST)
+        callers = self.desk.callers
+        returns = callers.returns([e.model for e in awake], now, policy.MOST)
+        for engine in awake:
+            for lease in islice(engine.leases.values(), policy.MOST):
+                over = max(now, lease.since + (engine.service_s or 0.0))
+                returns.append(callers.after(lease.caller, engine.model, over))
         return policy.decide(now, resident, demands, returns)
 
     def _bring(self, engine: Engine, now: float) -> None:
@@ -420,7 +426,7 @@ def retry_after(seconds: float | None) -> float:
     return float(max(1, ceil(RETRY_UNKNOWN_S if seconds is None else seconds)))
 
 
-def demand(engine: Engine, now: float = inf) -> policy.Demand:
+def demand(engine: Engine, now: float) -> policy.Demand:
     """What waits for the engine; one that nobody asked for has waited since ``now``, and for as long as it takes."""
     oldest, deadline = engine.oldest, engine.deadline
     if oldest is None:
@@ -435,4 +441,5 @@ def demand(engine: Engine, now: float = inf) -> policy.Demand:
         bool(engine.switches),
         engine.weight + len(engine.switches) or 1.0,
         policy.visit_s(len(engine.waiting), engine.options.slots, engine.service_s or 0.0),
+        engine.waited(now) if engine.waiting else 0.0,
     )
