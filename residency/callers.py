@@ -1,7 +1,7 @@
 """Who is going to come back, to which model, and when: learned from the pauses of each caller. Pure.
 
 A caller is a key plus its session. When a request of it ends, a *pause* on that model begins; its next request ends
-its oldest pause on the same model, or else its oldest pause on any. From the pauses that have ended follow how likely
+a pause on the same model, or else one on any. From the pauses that have ended follow how likely
 it comes back to the model, and after how long. Nothing is assumed of a caller who was never seen to come back, but
 what its likes did: the first pauses of all callers are one pool.
 """
@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from statistics import median
 
 HISTORY = 12
 """Pauses kept of a caller: more say nothing of how it works today."""
@@ -28,7 +29,7 @@ OWN = 2.0
 CALLERS = 2000
 """Callers remembered; beyond, those not heard of for the longest time go."""
 
-OPEN = 64
+OPEN = 16
 """Pauses of one caller that may be open at once: parallel streams under one key."""
 
 LATE, LATE_S = 1.0, 0.05
@@ -114,7 +115,7 @@ class Callers:
         it = self._known.get(caller)
         if it is None or not it.open:
             return
-        pause = next((p for p in it.open if p.model == model), it.open[0])
+        pause = _ended_by(it, model, now)
         it.open.remove(pause)
         past = Past(max(0.0, now - pause.since), pause.model == model)
         it.past.appendleft(past)
@@ -193,6 +194,19 @@ class Callers:
         for other in self._newcomers.values():
             if other is not pause:
                 yield 1.0, now - other.since, False
+
+
+def _ended_by(caller: Caller, model: str, now: float) -> Pause:
+    """Which of its pauses a caller's request for ``model`` ends.
+
+    One on the same model, if there is one. Of several, parallel streams under one key, the one whose length fits best
+    to those that are known, so that a stream that is no more does not make the others' pauses look longer.
+    """
+    fitting = [pause for pause in caller.open if pause.model == model] or list(caller.open)
+    if len(fitting) == 1 or not caller.past:
+        return fitting[0]
+    usual = median(past.gap for past in caller.past)
+    return min(fitting, key=lambda pause: abs(now - pause.since - usual))
 
 
 def _law(past: Iterable[tuple[float, float, bool]], age: float, stretch: float) -> list[tuple[float, float]] | None:

@@ -166,7 +166,11 @@ def decide(now: float, resident: Resident, demands: Sequence[Demand], returns: S
 
 def _loss(it: Return, back_s: float, now: float) -> float:
     """What leaving costs a caller who may come back: it finds the resident gone, less what is left of its pause."""
-    return it.chance * max(0.0, back_s - max(0.0, it.at - now))
+    loss, before = 0.0, 0.0
+    for moment, chance in it.steps:
+        loss += (chance - before) * max(0.0, back_s - max(0.0, moment - now))
+        before = chance
+    return loss
 
 
 def _linger(

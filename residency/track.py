@@ -73,6 +73,7 @@ class Track:
     ready_since: float = 0.0  # since when who came last is there
     contested_since: float | None = None  # since when others are waited for
     owed: float = 0.0  # what those have paid since, in waiter-seconds
+    left: set[str] = field(default_factory=set)  # who made way in the switch under way: not at once again
     _counted: float = 0.0
     _waiting: float = 0.0
 
@@ -103,6 +104,7 @@ class Track:
     def arrived(self, now: float) -> None:
         """The engine that was to come answers: a new account begins."""
         self.target = self.switching_since = self.contested_since = None
+        self.left.clear()
         self.ready_since, self.owed, self._counted, self._waiting = now, 0.0, now, 0.0
 
     def _charge(self, now: float) -> None:
@@ -173,7 +175,8 @@ class Track:
         """Who is next, and who has to leave for it. Those for whom there can be no room are refused."""
         if self.desk.closing:
             return None
-        waiting = [e for e in self.engines if not e.state.serves and e.asked_for]
+        asked = [e for e in self.engines if not e.state.serves and e.asked_for]
+        waiting = [e for e in asked if e.model not in self.left] or asked
         recalled = [e for e in self.engines if not e.state.serves and e.recalled]
         while waiting or recalled:
             demands = [demand(e, now) for e in waiting] or [demand(e, now) for e in recalled]
@@ -237,6 +240,7 @@ class Track:
             self.switching_since, self.came_from = now, awake[0].model if awake else None
         self.target, self.reason = engine.model, reason
         for it in (*asleep, *(e for e in awake if self._may_go(e, now))):
+            self.left.add(it.model)
             self._leave(it, leaving[it.model], now, force=bool(it.leases), reason=reason)
             return
         if awake:
@@ -316,6 +320,7 @@ class Track:
 
     def _nobody_waits(self, now: float) -> None:
         self.target = self.switching_since = self.prepared = None
+        self.left.clear()
         self._reopen(self.engines, now)
         if self.desk.closing or self._give_way(now) or self._rest(now) or self._recall(now):
             return
