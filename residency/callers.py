@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from math import inf
 from statistics import median
 
@@ -151,18 +152,11 @@ class Callers:
 
     # --- what is to be expected -------------------------------------------------------------------------
 
-    def returns(self, models: Iterable[str], now: float, most: int) -> list[Return]:
-        """Who may come back to one of ``models``: of those who left last, at most ``most``."""
-        found = []
-        for model in models:
-            waiting = self._by_model.get(model, OrderedDict[int, tuple[str, Pause]]())
-            for index, (caller, pause) in enumerate(reversed(waiting.values())):
-                if index == most:
-                    break
-                it = self._return(caller, pause, now)
-                if it.steps:
-                    found.append(it)
-        return found
+    def returns(self, model: str, now: float, most: int) -> list[Return]:
+        """Who may come back to the model: of those who left last, at most ``most``."""
+        pausing = self._by_model.get(model, OrderedDict[int, tuple[str, Pause]]())
+        last = islice(reversed(pausing.values()), most)
+        return [it for caller, pause in last if (it := self._return(caller, pause, now)).steps]
 
     def after(self, caller: str, model: str, until: float) -> Return:
         """How ``caller``, which is being answered until about then, may come back to the model after that."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from roundhouse.residency.engine import Engine
 from roundhouse.residency.machine import Machine
 from roundhouse.residency.states import State
@@ -41,18 +43,20 @@ def _check_track(machine: Machine, track: Track, now: float) -> None:
         _require(held <= track.ledger.capacity, text)
     if moving or now < track.settle_until:
         return
-    leased = any(e.leases for e in track.engines)
+    leased = track.lingers or any(e.leases for e in track.engines)
+    _require(not track.lingers or now < track.wake_at < inf, f"{track.device} lingers for ever")
     asked = [e for e in track.engines if e.asked_for and not e.state.serves]
     _require(leased or not asked or machine.closing, f"{track.device} is idle though {asked} are waited for")
     for engine in track.engines:
-        dry = engine.state is State.DRAINING and not engine.leases
+        dry = engine.state is State.DRAINING and engine.dry
         _require(not dry, f"{engine} is dry and still draining")
 
 
 def _check_engine(machine: Machine, engine: Engine, now: float) -> None:
     _require(engine.state.serves or not engine.leases, f"{engine} has leases")
     _require(engine.state is not State.STARTING or engine.wanted, f"nobody wants {engine}")
-    _require(engine.state is not State.READY or not engine.waiting, f"{engine} is ready and lets somebody wait")
+    idle = engine.state is State.READY and not engine.full
+    _require(not idle or not engine.waiting, f"{engine} is ready and lets somebody wait")
     failed = engine.state is State.FAILED and now < engine.failed_until
     _require(not failed or not engine.wanted, f"{engine} is waited for")
     _require(engine.overdue <= set(engine.waiting), f"{engine} has overdue requests that do not wait")

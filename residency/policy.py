@@ -8,8 +8,8 @@ divided by the rate at which they come, so whoever keeps that number low serves 
 - *Gate*: a resident in use is left when staying has cost the others QUANTUM times what leaving would cost its own
   callers (ski rental: never more than a small factor worse than knowing the future), or at the last moment at which
   every waiting model can still be had within its ``max_wait``.
-- *Next*: most waiters per second of work (Smith's rule), each counting more the longer it waits, double after a whole round; past PATIENCE
-  of its ``max_wait`` the oldest decides; a person's command comes first.
+- *Next*: most waiters per second of work (Smith's rule), each counting more the longer it waits, double after a whole
+  round; past PATIENCE of its ``max_wait`` the oldest decides; a person's command comes first.
 
 The bound: a request is granted or refused within its ``max_wait`` plus one drain plus one switch, however many other
 requests for whatever models arrive meanwhile. The derivation is in ``docs/scheduling.md``.

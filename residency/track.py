@@ -14,6 +14,7 @@ from math import ceil, inf
 
 from roundhouse.footprint.need import GIB, Footprint
 from roundhouse.residency import ledger, policy
+from roundhouse.residency.callers import Return
 from roundhouse.residency.desk import Desk
 from roundhouse.residency.engine import Engine
 from roundhouse.residency.facts import Alarm, Code, Prepare, Sleep, Start, Stop, Wake
@@ -23,8 +24,12 @@ from roundhouse.residency.states import State
 DEFAULT_AFTER_S = 60.0
 """The default model comes back when the others have had nothing to do for so long: longer than an agent thinks."""
 
-RETRY_UNKNOWN_S = 10.0
-"""``Retry-After`` while nothing has been measured yet: a small engine's cold start."""
+UNMEASURED_S = 10.0
+"""What bringing a model on is taken to cost before it was ever seen: a small engine's cold start."""
+
+LOOK_S = 0.02
+"""While it answers, whether a resident stays is looked at so often, and not at each of the hundreds of requests that
+may come and go in that time: weighing who comes back costs half a millisecond."""
 
 FULL_RETRY_S = 30.0
 """``Retry-After`` for a model that does not fit because of what others use of the device now."""
@@ -73,15 +78,17 @@ class Track:
     ready_since: float = 0.0  # since when who came last is there
     contested_since: float | None = None  # since when others are waited for
     owed: float = 0.0  # what those have paid since, in waiter-seconds
+    lingers: bool = False  # a dry resident idles for callers who are expected back
     left: set[str] = field(default_factory=set)  # who made way in the switch under way: not at once again
     _counted: float = 0.0
     _waiting: float = 0.0
+    _looked: tuple[float, list[str], policy.Decision] | None = None
 
     # --- the one place that decides ---------------------------------------------------------------
 
     def decide(self, now: float) -> None:
         """Order what is to be done on this device now; ``wake_at`` is when to ask again if nothing happens."""
-        self.wake_at = inf
+        self.wake_at, self.lingers = inf, False
         self._charge(now)
         for engine in self.engines:
             engine.expire(now)
@@ -105,7 +112,7 @@ class Track:
         """The engine that was to come answers: a new account begins."""
         self.target = self.switching_since = self.contested_since = None
         self.left.clear()
-        self.ready_since, self.owed, self._counted, self._waiting = now, 0.0, now, 0.0
+        self.ready_since, self.owed, self._counted, self._waiting, self._looked = now, 0.0, now, 0.0, None
 
     def _charge(self, now: float) -> None:
         """Add up what those who wait for other models have paid since the last look."""
@@ -175,18 +182,17 @@ class Track:
         """Who is next, and who has to leave for it. Those for whom there can be no room are refused."""
         if self.desk.closing:
             return None
-        asked = [e for e in self.engines if not e.state.serves and e.asked_for]
-        waiting = [e for e in asked if e.model not in self.left] or asked
-        recalled = [e for e in self.engines if not e.state.serves and e.recalled]
-        while waiting or recalled:
-            demands = [demand(e, now) for e in waiting] or [demand(e, now) for e in recalled]
+        there = [e for e in self.engines if not e.state.serves and e.wanted]
+        while there:
+            asked = [e for e in there if e.asked_for] or there
+            demands = [demand(e, now) for e in asked if e.model not in self.left] or [demand(e, now) for e in asked]
             engine = self.engine(policy.next_demand(demands, now).model)
             leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine))
             if leaves is not None:
                 return engine, leaves, demands
             self.desk.refuse_all(engine, Code.DOES_NOT_FIT, self._too_big(engine, now), self._full_retry())
             engine.recalled = False
-            waiting, recalled = [e for e in waiting if e is not engine], [e for e in recalled if e is not engine]
+            there.remove(engine)
         return None
 
     def holders(self, now: float, beside: Engine | None = None) -> list[Holder]:
@@ -226,10 +232,11 @@ class Track:
         self._reopen((e for e in self.engines if e.model not in leaving), now)
         reason = f"{engine.model} is wanted"
         if awake:
-            decision = self._stay_or_leave(awake, demands, now)
+            decision = self._looked_at(awake, demands, now)
             self._wake(decision.wake_at, now)
             self.reason = reason = decision.reason
             if decision.stay:
+                self.lingers = all(e.dry for e in awake)
                 self.target = self.switching_since = None
                 self._prepare(engine.model)
                 return
@@ -248,6 +255,19 @@ class Track:
         else:
             self._bring(engine, now)
 
+    def _looked_at(self, awake: Sequence[Engine], demands: Sequence[policy.Demand], now: float) -> policy.Decision:
+        """Whether those who would have to leave stay; within LOOK_S, while they are busy, what was decided last."""
+        models, busy = [e.model for e in awake], not all(e.dry for e in awake)
+        commanded = any(d.commanded for d in demands)
+        if self._looked is not None and busy and not commanded:
+            at, whose, decision = self._looked
+            if whose == models and decision.stay and at < now < min(at + LOOK_S, decision.wake_at):
+                self._wake(at + LOOK_S, now)
+                return decision
+        decision = self._stay_or_leave(awake, demands, now)
+        self._looked = (now, models, decision) if busy else None
+        return decision
+
     def _stay_or_leave(self, awake: Sequence[Engine], demands: Sequence[policy.Demand], now: float) -> policy.Decision:
         """Ask the policy about those who would have to leave, as if they were one."""
         resident = policy.Resident(
@@ -261,13 +281,18 @@ class Track:
             busy=not all(e.dry for e in awake),
             shut=any(e.state is State.DRAINING for e in awake),
         )
-        callers = self.desk.callers
-        returns = callers.returns([e.model for e in awake], now, policy.MOST)
-        for engine in awake:
+        returns = [] if resident.shut else self._returns(awake, now)
+        return policy.decide(now, resident, demands, returns)
+
+    def _returns(self, engines: Iterable[Engine], now: float) -> list[Return]:
+        """Who may come back to ``engines``: those who pause, and those who are being answered."""
+        callers, found = self.desk.callers, list[Return]()
+        for engine in engines:
+            found += callers.returns(engine.model, now, policy.MOST)
             for lease in islice(engine.leases.values(), policy.MOST):
                 over = max(now, lease.since + (engine.service_s or 0.0))
-                returns.append(callers.after(lease.caller, engine.model, over))
-        return policy.decide(now, resident, demands, returns)
+                found.append(callers.after(lease.caller, engine.model, over))
+        return found
 
     def _bring(self, engine: Engine, now: float) -> None:
         counters = self.desk.counters
@@ -428,7 +453,7 @@ class Track:
 
 def retry_after(seconds: float | None) -> float:
     """An honest ``Retry-After`` in whole seconds, from an estimate."""
-    return float(max(1, ceil(RETRY_UNKNOWN_S if seconds is None else seconds)))
+    return float(max(1, ceil(UNMEASURED_S if seconds is None else seconds)))
 
 
 def demand(engine: Engine, now: float) -> policy.Demand:
@@ -442,7 +467,7 @@ def demand(engine: Engine, now: float) -> policy.Demand:
         engine.model,
         oldest,
         inf if deadline is None else deadline,
-        engine.bring_s or 0.0,
+        UNMEASURED_S if engine.bring_s is None else engine.bring_s,
         bool(engine.switches),
         engine.weight + len(engine.switches) or 1.0,
         policy.visit_s(len(engine.waiting), engine.options.slots, engine.service_s or 0.0),

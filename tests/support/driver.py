@@ -28,9 +28,10 @@ class Driver:
         return orders
 
     def ask(self, model: str, after: float = 0.0, **more: object) -> tuple[Ticket, list[Order]]:
+        """A request of a caller who asks only this once, unless ``more`` names another."""
         self.tickets += 1
         ticket = Ticket(self.tickets)
-        return ticket, self(Asked(ticket, model, **more), after)  # type: ignore[arg-type]
+        return ticket, self(Asked(ticket, model, **{"caller": f"caller {ticket}", **more}), after)  # type: ignore[arg-type]
 
     def ready(self, model: str, after: float = 0.0) -> list[Order]:
         return self(Ready(model, pid=4711), after)

@@ -130,14 +130,35 @@ def test_a_shut_gate_opens_again_when_nobody_waits_for_another_model_any_more() 
     assert drive.state("a") is State.READY
 
 
-def test_models_come_on_in_the_order_in_which_they_were_first_asked_for(drive: Driver) -> None:
+def test_the_model_for_which_most_wait_comes_on_first_unless_another_has_waited_for_longer(drive: Driver) -> None:
     holder, _ = drive.ask("a")
     drive.ready("a")
     drive.ask("c", after=1)
     drive.ask("b", after=1)
     drive.ask("b", after=1)
     drive(Gone(holder))
-    assert drive(Stopped("a")) == [Start("c")]
+    assert drive(Stopped("a")) == [Start("b")]
+
+
+def test_past_half_of_its_max_wait_the_oldest_is_next(drive: Driver) -> None:
+    drive.ask("a")
+    drive.ask("c")
+    for _ in range(5):
+        drive.ask("b", after=30.5)
+    assert drive(Failed("a", "broken")) == [Refuse(Ticket(1), Code.FAILED, "broken", 5.0), Start("c")]
+
+
+def test_who_made_way_does_not_come_back_before_the_one_it_made_way_for(drive: Driver) -> None:
+    holder, _ = drive.ask("a")
+    drive.ready("a")
+    drive.ask("b")
+    drive.machine.tracks["gpu0"].owed = 1000.0  # long enough
+    drive.tick()
+    assert drive.state("a") is State.DRAINING
+    for _ in range(9):
+        drive.ask("a")
+    drive(Gone(holder))
+    assert drive(Stopped("a")) == [Start("b")]
 
 
 def test_a_start_that_nobody_waits_for_any_more_is_ended(drive: Driver) -> None:
