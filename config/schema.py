@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _no_is_off(value: object) -> object:
+    """YAML reads ``off`` as false."""
+    return "off" if value is False else value
 
 
 class Strict(BaseModel):
@@ -59,7 +64,7 @@ class VllmLauncher(BaseLauncher):
     kind: Literal["vllm"]
     model: str = Field(description="A folder with weights, or a name on the model hub.", min_length=1)
     args: tuple[str, ...] = Field((), description="Further arguments of vLLM's server.")
-    host: Literal["auto", "off"] = Field(
+    host: Annotated[Literal["auto", "off"], BeforeValidator(_no_is_off)] = Field(
         "auto", description="Whether it may be forked from a process that has imported vLLM already."
     )
     stand_in: Literal["chat", "code", "vision", "embedding"] | None = Field(

@@ -214,3 +214,11 @@ def test_a_model_without_launcher_is_not_ours(tmp_path: Path) -> None:
     path = tmp_path / "good.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     assert "cloud" not in load_settings(path).models
+
+
+@pytest.mark.parametrize("written", ["off", '"off"'])
+def test_off_is_off_though_yaml_reads_it_as_false(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "good.yaml"
+    path.write_text(yaml.safe_dump(GOOD).replace("kind: vllm", f"kind: vllm\n      host: {written}"), encoding="utf-8")
+    hosts = {e.launcher.host for e in load_settings(path).models.values() if e.launcher.kind == "vllm"}
+    assert hosts == {"off"}
