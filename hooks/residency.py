@@ -33,6 +33,9 @@ PEEK_S = 0.5
 
 ERROR_TYPE = "residency_error"
 
+_Call = tuple[scope.LeaseScope | None, str]
+"""One of LiteLLM's calls. Its id alone would not do: a client may choose it, also one that another request has."""
+
 
 class ResidencyHook(CustomLogger):
     """Takes a lease before an engine is called and gives it back however the call ends."""
@@ -41,7 +44,7 @@ class ResidencyHook(CustomLogger):
         super().__init__()
         self._client: LeaseClient | None = None
         self._managed: dict[tuple[str | None, int | None], str] = {}
-        self._held: dict[str, dict[asyncio.Task[Any], Lease]] = {}
+        self._held: dict[_Call, dict[asyncio.Task[Any], Lease]] = {}
 
     # --- LiteLLM's callbacks -------------------------------------------------------------------
 
@@ -59,7 +62,7 @@ class ResidencyHook(CustomLogger):
         model = self._model_of(kwargs)
         if model is None:
             return
-        call, task = str(kwargs.get("litellm_call_id")), asyncio.current_task()
+        call, task = _call(kwargs), asyncio.current_task()
         assert task is not None
         if self._has(call, task, model):
             return  # a call inside a call: /v1/messages runs as a chat completion
@@ -71,8 +74,7 @@ class ResidencyHook(CustomLogger):
         lease = await self._acquire(model, kwargs)
         self._held.setdefault(call, {})[task] = lease
         lease.on_release = lambda: self._forget(call, task)
-        exchange = scope.current.get()
-        task.add_done_callback(lambda done: self._task_ended(call, done, exchange))
+        task.add_done_callback(lambda done: self._task_ended(call, done))
 
     async def async_post_call_success_deployment_hook(
         self, request_data: dict[str, Any], response: Any, call_type: Any
@@ -99,7 +101,7 @@ class ResidencyHook(CustomLogger):
             why = f"stream: {type(error).__name__}"
             raise
         finally:
-            for task in list(self._held.get(call := str(request_data.get("litellm_call_id")), {})):
+            for task in list(self._held.get(call := _call(request_data), {})):
                 self._release(call, task, why)
 
     # --- leases ----------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ class ResidencyHook(CustomLogger):
         self.connect()
         return self._managed.get(_address(kwargs.get("api_base") or ""))
 
-    def _has(self, call: str, task: asyncio.Task[Any], model: str) -> bool:
+    def _has(self, call: _Call, task: asyncio.Task[Any], model: str) -> bool:
         """Whether this attempt has its lease already; leases of attempts that it replaces are given back."""
         for other, lease in list(self._held.get(call, {}).items()):
             if other is task and lease.model == model:
@@ -145,22 +147,23 @@ class ResidencyHook(CustomLogger):
     def _give_back(self, data: Mapping[str, Any], why: str) -> None:
         task = asyncio.current_task()
         if task is not None:
-            self._release(str(data.get("litellm_call_id")), task, why)
+            self._release(_call(data), task, why)
 
-    def _release(self, call: str, task: asyncio.Task[Any], why: str) -> None:
+    def _release(self, call: _Call, task: asyncio.Task[Any], why: str) -> None:
         lease = self._held.get(call, {}).get(task)
         if lease is not None:
             lease.release(why)
 
-    def _forget(self, call: str, task: asyncio.Task[Any]) -> None:
+    def _forget(self, call: _Call, task: asyncio.Task[Any]) -> None:
         """A lease was given back, by us or by the exchange's end."""
         tasks = self._held.get(call, {})
         tasks.pop(task, None)
         if not tasks:
             self._held.pop(call, None)
 
-    def _task_ended(self, call: str, task: asyncio.Task[Any], exchange: scope.LeaseScope | None) -> None:
+    def _task_ended(self, call: _Call, task: asyncio.Task[Any]) -> None:
         """The attempt's task is done: its lease too, unless its result is a stream that is yet to be read."""
+        exchange, _ = call
         if exchange is not None and not task.cancelled() and task.exception() is None:
             result = task.result()
             lease = self._held.get(call, {}).get(task)
@@ -169,6 +172,10 @@ class ResidencyHook(CustomLogger):
                     exchange.streams.append((lease, result))
                 return
         self._release(call, task, "cancelled" if task.cancelled() else "task ended")
+
+
+def _call(data: Mapping[str, Any]) -> _Call:
+    return scope.current.get(), str(data.get("litellm_call_id"))
 
 
 def _address(url: str) -> tuple[str | None, int | None]:
