@@ -33,6 +33,26 @@ PEEK_S = 0.5
 
 ERROR_TYPE = "residency_error"
 
+SERVED = frozenset(
+    {
+        "acompletion",
+        "atext_completion",
+        "aresponses",
+        "anthropic_messages",
+        "agenerate_content",
+        "agenerate_content_stream",
+        "aembedding",
+        "arerank",
+        "amoderation",
+        "atranscription",
+        "aspeech",
+        "aimage_generation",
+        "aimage_edit",
+    }
+)
+"""The kinds of calls (litellm.types.utils.CallTypes) that are one question and one answer. Files, batches and stored
+responses would be gone with the engine; a WebSocket session would hold the device while nobody says anything."""
+
 _Call = tuple[scope.LeaseScope | None, str]
 """One of LiteLLM's calls. Its id alone would not do: a client may choose it, also one that another request has."""
 
@@ -67,6 +87,9 @@ class ResidencyHook(CustomLogger):
         if self._has(call, task, model):
             return  # a call inside a call: /v1/messages runs as a chat completion
         kind = getattr(call_type, "value", call_type)
+        if kind not in SERVED:
+            text = f"{model} is for single requests: there are no files, batches, sessions or pass-through for it"
+            raise _refusal(Refused("not_served", text, 400))
         if await _cache_would_answer(kwargs, kind):
             return
         if task.cancelling():  # the client left during a look-up in Redis: LiteLLM's swallows the cancellation
@@ -135,11 +158,7 @@ class ResidencyHook(CustomLogger):
         try:
             lease = await self._client.acquire(model, caller=_caller(kwargs), may_switch=not _is_health_check(kwargs))
         except Refused as refused:
-            if exchange is not None:
-                exchange.refused = refused
-            headers = {"Retry-After": f"{refused.retry_after_s:.0f}"} if refused.retry_after_s is not None else None
-            error = {"message": refused.message, "type": ERROR_TYPE, "param": None, "code": refused.code}
-            raise HTTPException(refused.status, detail={"error": error}, headers=headers) from refused
+            raise _refusal(refused) from refused
         if exchange is not None:
             exchange.leases.append(lease)
         return lease
@@ -178,6 +197,16 @@ def _call(data: Mapping[str, Any]) -> _Call:
     return scope.current.get(), str(data.get("litellm_call_id"))
 
 
+def _refusal(refused: Refused) -> HTTPException:
+    """What LiteLLM is to raise; the gateway says it in OpenAI's shape."""
+    exchange = scope.current.get()
+    if exchange is not None:
+        exchange.refused = refused
+    headers = {"Retry-After": f"{refused.retry_after_s:.0f}"} if refused.retry_after_s is not None else None
+    error = {"message": refused.message, "type": ERROR_TYPE, "param": None, "code": refused.code}
+    return HTTPException(refused.status, detail={"error": error}, headers=headers)
+
+
 def _address(url: str) -> tuple[str | None, int | None]:
     parts = urlsplit(url)
     return parts.hostname, parts.port
@@ -192,7 +221,8 @@ def _metadata(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_health_check(kwargs: dict[str, Any]) -> bool:
-    return HEALTH_TAG in (_metadata(kwargs).get("tags") or ())
+    tags = _metadata(kwargs).get("tags")
+    return isinstance(tags, list) and HEALTH_TAG in tags
 
 
 def _caller(kwargs: dict[str, Any]) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosedError
 
 from tests.support import fakes
 from tests.support.stack import Stack
@@ -49,3 +53,49 @@ async def test_two_requests_of_one_call_id_have_a_lease_each(stack: Stack) -> No
         other = asyncio.create_task(asyncio.to_thread(stack.chat, "b", f"{time.time_ns()}"))
         assert await long == "stop"
         assert (await other).status_code == 200
+
+
+BATCH = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h", "model": "a"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "request_"),
+    [
+        ("GET", "/v1/files?model=a", {}),
+        ("GET", "/v1/files?target_model_names=a", {}),
+        ("POST", "/v1/batches", {"json": BATCH}),
+        ("GET", "/v1/batches?model=a", {}),
+        ("POST", "/v1/videos", {"json": {"model": "a", "prompt": "x"}}),
+        ("POST", "/azure/openai/deployments/a/chat/completions", {"json": {"model": "a", "messages": []}}),
+        ("POST", "/bedrock/model/a/invoke", {"json": {"model": "a"}}),
+    ],
+)
+def test_what_no_engine_does_is_refused_without_starting_one(
+    stack: Stack, method: str, path: str, request_: dict[str, Any]
+) -> None:
+    starts = stack.counter("starts")
+    response = stack.http.request(method, path, **request_)
+    error = response.json()["error"]
+    assert (response.status_code, error["type"], error["code"]) == (400, "residency_error", "not_served")
+    assert stack.counter("starts") == starts
+
+
+async def to_its_end(session: ClientConnection) -> None:
+    async for _ in session:
+        pass
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime?model=a", "/v1/responses?model=a"])
+async def test_a_websocket_session_does_not_hold_the_device(stack: Stack, path: str) -> None:
+    starts = stack.counter("starts")
+    url = stack.url.replace("http:", "ws:") + path
+    async with connect(url, additional_headers={"authorization": f"Bearer {stack.key}"}) as session:
+        await session.send(json.dumps({"type": "response.create", "model": "a", "input": "Hello"}))
+        with pytest.raises(ConnectionClosedError):
+            await to_its_end(session)
+    assert stack.leases() == 0
+    assert stack.counter("starts") == starts
+
+
+def test_a_tag_that_is_no_list_is_no_fault_of_ours(stack: Stack) -> None:
+    assert stack.chat("a", f"{time.time_ns()}", metadata={"tags": 5}).status_code != 500
