@@ -99,3 +99,11 @@ async def test_a_websocket_session_does_not_hold_the_device(stack: Stack, path: 
 
 def test_a_tag_that_is_no_list_is_no_fault_of_ours(stack: Stack) -> None:
     assert stack.chat("a", f"{time.time_ns()}", metadata={"tags": 5}).status_code != 500
+
+
+def test_a_long_error_is_readable_for_clients_that_take_it_compressed(stack: Stack) -> None:
+    """LiteLLM compresses what is longer than 500 bytes."""
+    name = "x" * 1000
+    response = stack.http.post("/v1/chat/completions", json={"model": name, "messages": []})
+    assert "gzip" in stack.http.headers["accept-encoding"]
+    assert name in response.json()["error"]["message"]
