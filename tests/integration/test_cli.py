@@ -38,7 +38,9 @@ class Home:
         self.port = free_port()
         self.key = "sk-" + secrets.token_hex(16)
         self.config = folder / "config.yaml"
-        self.config.write_text(yaml.safe_dump(fakes.config({"a": [], "b": []})), encoding="utf-8")
+        document = fakes.config({"a": [], "b": []})
+        document["router_settings"]["model_group_alias"] = {"second": "b"}
+        self.config.write_text(yaml.safe_dump(document), encoding="utf-8")
         self.env = {
             **os.environ,
             "ROUNDHOUSE_HOME": str(folder),
@@ -102,6 +104,7 @@ def test_a_day_with_the_commands(home: Home) -> None:
     assert home.run("unload").returncode == 0
     assert json.loads(home.run("status", "--json").stdout)["devices"][0]["resident"] is None
     assert "fake.py" in home.run("logs", "b").stdout
+    assert "fake.py" in home.run("logs", "second").stdout
     assert "residency" in home.run("logs").stdout
     assert home.run("logs", "nope").returncode == 2
     assert home.key not in (home.folder / "log" / "stack.log").read_text()

@@ -22,7 +22,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     flags = ["--token-delay", "0.02", "--tokens", "100"]
-    with Stack(fakes.config({"a": flags, "b": flags})) as it:
+    config = fakes.config({"a": flags, "b": flags})
+    config["router_settings"]["model_group_alias"] = {"first": "a"}
+    with Stack(config) as it:
         yield it
 
 
@@ -107,3 +109,19 @@ def test_a_long_error_is_readable_for_clients_that_take_it_compressed(stack: Sta
     response = stack.http.post("/v1/chat/completions", json={"model": name, "messages": []})
     assert "gzip" in stack.http.headers["accept-encoding"]
     assert name in response.json()["error"]["message"]
+
+
+def test_models_are_switched_to_and_unloaded_by_their_aliases_too(stack: Stack) -> None:
+    stack.http.post("/residency/switch", json={"model": "first"}).raise_for_status()
+    assert stack.resident() == "a"
+    stack.http.post("/residency/unload", json={"model": "first"}).raise_for_status()
+    assert stack.resident() is None
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"", 422), (b"{", 422), (b"{}", 400), (b'{"modle": "a"}', 400)])
+def test_a_command_without_a_model_says_what_is_missing(stack: Stack, body: bytes, status: int) -> None:
+    headers = {"content-type": "application/json"}
+    for command in ("switch", "unload"):
+        response = stack.http.post(f"/residency/{command}", content=body, headers=headers)
+        assert response.status_code == status
+        assert not response.json()["error"]["message"].startswith("[")
