@@ -121,6 +121,11 @@ CASES: dict[str, tuple[Change, str, str]] = {
         "model_list[0].model_info.launcher[0]",
         "launcher.env",
     ),
+    "engine for the whole network": (
+        lambda d: launcher(d).update(args=["--max-num-seqs=8", "--host=0.0.0.0"]),
+        "model_list[0].model_info.launcher.args[1]",
+        "engines listen on loopback",
+    ),
     "foreign provider": (
         lambda d: d["model_list"][0]["litellm_params"].update(model="anthropic/x"),
         "model_list[0].litellm_params.model",
