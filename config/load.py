@@ -158,11 +158,11 @@ def _launcher(raw: dict[str, Any], at: str, faults: list[Fault]) -> Launcher | N
     except ValidationError as error:
         faults += _pydantic_faults(error, where, KINDS[kind])
         return None
-    words = launcher.argv if isinstance(launcher, CommandLauncher) else launcher.args
+    key, words = ("argv", launcher.argv) if isinstance(launcher, CommandLauncher) else ("args", launcher.args)
     for index, word in enumerate(words):
         if any(SECRET_NAME.search(name) for name in re.findall(r"\$\{(\w+)\}", word)):
             remedy = "Hand it over in launcher.env: every user of the machine can read a command line."
-            faults.append(Fault(f"{where}[{index}]", f"{word!r} puts a secret into the command line", remedy))
+            faults.append(Fault(f"{where}.{key}[{index}]", f"{word!r} puts a secret into the command line", remedy))
         if launcher.kind == "vllm" and word.split("=")[0].replace("_", "-") in SET_FOR_VLLM:
             remedy = "Remove it: engines listen on loopback, on launcher.port, with the model's name and a key of ours."
             faults.append(Fault(f"{where}.args[{index}]", f"{word!r} is set by Roundhouse", remedy))

@@ -118,7 +118,7 @@ CASES: dict[str, tuple[Change, str, str]] = {
     ),
     "secret in argv": (
         lambda d: launcher(d).update(args=["--api-key=${ROUNDHOUSE_ENGINE_KEY}"]),
-        "model_list[0].model_info.launcher[0]",
+        "model_list[0].model_info.launcher.args[0]",
         "launcher.env",
     ),
     "engine for the whole network": (
