@@ -141,16 +141,25 @@ class Stack:
                 if httpx.get(url, timeout=2).status_code == 200:
                     return time.perf_counter() - began
             time.sleep(POLL_S)
-        log = (self.home / f"{name}.log").read_text(errors="replace")
-        raise RuntimeError(f"{name} did not answer at {url}; the end of its log:\n{log[-2000:]}")
+        raise self._silent(name, url)
 
-    def wait_for_socket(self) -> None:
-        """Wait until residency listens. Raises RuntimeError if it does not in time."""
-        end = time.perf_counter() + START_S
-        while not (self.home / "run" / "residency.sock").exists():
-            if time.perf_counter() > end or self.processes["residency"].poll() is not None:
-                raise RuntimeError("residency did not start")
+    def wait_for_socket(self, name: str, path: Path) -> None:
+        """Wait until somebody listens on the unix socket ``path``.
+
+        Raises:
+            RuntimeError: the service ended, or did not listen in time; with the end of its log.
+        """
+        began = time.perf_counter()
+        while time.perf_counter() - began < START_S and self.processes[name].poll() is None:
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(str(path)) == 0:
+                    return
             time.sleep(POLL_S)
+        raise self._silent(name, str(path))
+
+    def _silent(self, name: str, where: str) -> RuntimeError:
+        log = (self.home / f"{name}.log").read_text(errors="replace")
+        return RuntimeError(f"{name} did not answer at {where}; the end of its log:\n{log[-2000:]}")
 
     def cpu_s(self, *names: str) -> float:
         """Processor seconds used so far by services and all of their children."""
@@ -191,7 +200,7 @@ def stack(config: dict[str, Any], services: tuple[str, ...], **env: str) -> Iter
         for name in services:
             it.spawn(name, "-m", modules[name], **env)
         if "residency" in services:
-            it.wait_for_socket()
+            it.wait_for_socket("residency", home / "run" / "residency.sock")
         if "proxy" in services:
             it.wait("proxy", f"http://127.0.0.1:{it.port}/health/liveliness")
         yield it

@@ -7,22 +7,34 @@ import sys
 
 import click
 
+from roundhouse.cli.control import running_config
 from roundhouse.cli.errors import USAGE, CliError
 from roundhouse.config import paths
+from roundhouse.config.load import ConfigError, load_settings
 
 LINES = 100
 
 
-@click.command(help="Show the end of a log: 'stack' (all services, the default), or a model's engine.")
+@click.command(
+    help="Show the end of a log: 'stack' (all services, the default), or a model's engine (a name or an alias)."
+)
 @click.argument("name", default="stack")
 @click.option("-f", "--follow", is_flag=True, help="Go on as it grows.")
 def command(name: str, follow: bool) -> None:
     """Print the last lines of a log."""
     folder = paths.log_dir()
     known = sorted(path.stem for path in folder.glob("*.log"))
-    stem = next((s for s in (name, f"engine-{name.replace('/', '_')}") if s in known), None)
+    stem = next((s for s in (name, f"engine-{_model(name).replace('/', '_')}") if s in known), None)
     if stem is None:
         names = ", ".join(s.removeprefix("engine-") for s in known) or "none yet"
         raise CliError(f"no log {name!r}; there are: {names}", USAGE)
     tail = ["tail", "-n", str(LINES), *(["-F"] if follow else []), str(folder / f"{stem}.log")]
     sys.exit(subprocess.call(tail))
+
+
+def _model(name: str) -> str:
+    """The model that ``name`` is an alias of, or ``name``. Logs are wanted most when the YAML is wrong."""
+    try:
+        return load_settings(running_config()).aliases.get(name, name)
+    except ConfigError:
+        return name

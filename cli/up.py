@@ -104,6 +104,7 @@ def _settings(profile: paths.Profile | None) -> Settings:
     os.environ["ROUNDHOUSE_CONFIG"] = str(path)
     try:
         paths.port()
+        paths.workers()
         return load_settings(path)
     except (ConfigError, ValueError) as error:
         raise CliError(str(error), USAGE) from error

@@ -35,6 +35,9 @@ KINDS: dict[str, type[VllmLauncher] | type[CommandLauncher]] = {
 }
 SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 
+SET_FOR_VLLM = frozenset({"--host", "--port", "--model", "--served-model-name", "--api-key"})
+"""vLLM takes the last of two: an engine would listen for the whole network, or where nobody looks for it."""
+
 
 class _UniqueKeys(_Loader):
     """YAML as it is, but a key that stands twice is an error: the second would silently win."""
@@ -175,11 +178,14 @@ def _launcher(raw: dict[str, Any], at: str, faults: list[Fault]) -> Launcher | N
     except ValidationError as error:
         faults += _pydantic_faults(error, where, KINDS[kind])
         return None
-    words = launcher.argv if isinstance(launcher, CommandLauncher) else launcher.args
+    key, words = ("argv", launcher.argv) if isinstance(launcher, CommandLauncher) else ("args", launcher.args)
     for index, word in enumerate(words):
         if any(SECRET_NAME.search(name) for name in re.findall(r"\$\{(\w+)\}", word)):
             remedy = "Hand it over in launcher.env: every user of the machine can read a command line."
-            faults.append(Fault(f"{where}[{index}]", f"{word!r} puts a secret into the command line", remedy))
+            faults.append(Fault(f"{where}.{key}[{index}]", f"{word!r} puts a secret into the command line", remedy))
+        if launcher.kind == "vllm" and word.split("=")[0].replace("_", "-") in SET_FOR_VLLM:
+            remedy = "Remove it: engines listen on loopback, on launcher.port, with the model's name and a key of ours."
+            faults.append(Fault(f"{where}.args[{index}]", f"{word!r} is set by Roundhouse", remedy))
     for name, value in launcher.env.items():
         if SECRET_NAME.search(name) and value and not value.startswith("${"):
             remedy = f"Put it into .env and write ${{{name}}} here: every key can read it in /model/info."

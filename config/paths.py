@@ -106,6 +106,18 @@ def port() -> int:
     return int(text)
 
 
+def workers() -> int:
+    """How many LiteLLM workers there are, ``ROUNDHOUSE_WORKERS``.
+
+    Raises:
+        ValueError: it is not a number of processes.
+    """
+    text = os.environ.get("ROUNDHOUSE_WORKERS") or "1"
+    if not text.isdigit() or not 0 < int(text) <= 64:
+        raise ValueError(f"ROUNDHOUSE_WORKERS is {text!r}: it must be a number from 1 to 64")
+    return int(text)
+
+
 def engine_python() -> Path:
     """The interpreter of the engine environment."""
     base = project_root() if in_checkout() else home()

@@ -33,6 +33,29 @@ PEEK_S = 0.5
 
 ERROR_TYPE = "residency_error"
 
+SERVED = frozenset(
+    {
+        "acompletion",
+        "atext_completion",
+        "aresponses",
+        "anthropic_messages",
+        "agenerate_content",
+        "agenerate_content_stream",
+        "aembedding",
+        "arerank",
+        "amoderation",
+        "atranscription",
+        "aspeech",
+        "aimage_generation",
+        "aimage_edit",
+    }
+)
+"""The kinds of calls (litellm.types.utils.CallTypes) that are one question and one answer. Files, batches and stored
+responses would be gone with the engine; a WebSocket session would hold the device while nobody says anything."""
+
+_Call = tuple[scope.LeaseScope | None, str]
+"""One of LiteLLM's calls. Its id alone would not do: a client may choose it, also one that another request has."""
+
 
 class ResidencyHook(CustomLogger):
     """Takes a lease before an engine is called and gives it back however the call ends."""
@@ -41,7 +64,7 @@ class ResidencyHook(CustomLogger):
         super().__init__()
         self._client: LeaseClient | None = None
         self._managed: dict[tuple[str | None, int | None], str] = {}
-        self._held: dict[str, dict[asyncio.Task[Any], Lease]] = {}
+        self._held: dict[_Call, dict[asyncio.Task[Any], Lease]] = {}
 
     # --- LiteLLM's callbacks -------------------------------------------------------------------
 
@@ -59,11 +82,14 @@ class ResidencyHook(CustomLogger):
         model = self._model_of(kwargs)
         if model is None:
             return
-        call, task = str(kwargs.get("litellm_call_id")), asyncio.current_task()
+        call, task = _call(kwargs), asyncio.current_task()
         assert task is not None
         if self._has(call, task, model):
             return  # a call inside a call: /v1/messages runs as a chat completion
         kind = getattr(call_type, "value", call_type)
+        if kind not in SERVED:
+            text = f"{model} is for single requests: there are no files, batches, sessions or pass-through for it"
+            raise _refusal(Refused("not_served", text, 400))
         if await _cache_would_answer(kwargs, kind):
             return
         if task.cancelling():  # the client left during a look-up in Redis: LiteLLM's swallows the cancellation
@@ -71,8 +97,7 @@ class ResidencyHook(CustomLogger):
         lease = await self._acquire(model, kwargs)
         self._held.setdefault(call, {})[task] = lease
         lease.on_release = lambda: self._forget(call, task)
-        exchange = scope.current.get()
-        task.add_done_callback(lambda done: self._task_ended(call, done, exchange))
+        task.add_done_callback(lambda done: self._task_ended(call, done))
 
     async def async_post_call_success_deployment_hook(
         self, request_data: dict[str, Any], response: Any, call_type: Any
@@ -99,7 +124,7 @@ class ResidencyHook(CustomLogger):
             why = f"stream: {type(error).__name__}"
             raise
         finally:
-            for task in list(self._held.get(call := str(request_data.get("litellm_call_id")), {})):
+            for task in list(self._held.get(call := _call(request_data), {})):
                 self._release(call, task, why)
 
     # --- leases ----------------------------------------------------------------------------------
@@ -117,7 +142,7 @@ class ResidencyHook(CustomLogger):
         self.connect()
         return self._managed.get(_address(kwargs.get("api_base") or ""))
 
-    def _has(self, call: str, task: asyncio.Task[Any], model: str) -> bool:
+    def _has(self, call: _Call, task: asyncio.Task[Any], model: str) -> bool:
         """Whether this attempt has its lease already; leases of attempts that it replaces are given back."""
         for other, lease in list(self._held.get(call, {}).items()):
             if other is task and lease.model == model:
@@ -133,11 +158,7 @@ class ResidencyHook(CustomLogger):
         try:
             lease = await self._client.acquire(model, caller=_caller(kwargs), may_switch=not _is_health_check(kwargs))
         except Refused as refused:
-            if exchange is not None:
-                exchange.refused = refused
-            headers = {"Retry-After": f"{refused.retry_after_s:.0f}"} if refused.retry_after_s is not None else None
-            error = {"message": refused.message, "type": ERROR_TYPE, "param": None, "code": refused.code}
-            raise HTTPException(refused.status, detail={"error": error}, headers=headers) from refused
+            raise _refusal(refused) from refused
         if exchange is not None:
             exchange.leases.append(lease)
         return lease
@@ -145,22 +166,23 @@ class ResidencyHook(CustomLogger):
     def _give_back(self, data: Mapping[str, Any], why: str) -> None:
         task = asyncio.current_task()
         if task is not None:
-            self._release(str(data.get("litellm_call_id")), task, why)
+            self._release(_call(data), task, why)
 
-    def _release(self, call: str, task: asyncio.Task[Any], why: str) -> None:
+    def _release(self, call: _Call, task: asyncio.Task[Any], why: str) -> None:
         lease = self._held.get(call, {}).get(task)
         if lease is not None:
             lease.release(why)
 
-    def _forget(self, call: str, task: asyncio.Task[Any]) -> None:
+    def _forget(self, call: _Call, task: asyncio.Task[Any]) -> None:
         """A lease was given back, by us or by the exchange's end."""
         tasks = self._held.get(call, {})
         tasks.pop(task, None)
         if not tasks:
             self._held.pop(call, None)
 
-    def _task_ended(self, call: str, task: asyncio.Task[Any], exchange: scope.LeaseScope | None) -> None:
+    def _task_ended(self, call: _Call, task: asyncio.Task[Any]) -> None:
         """The attempt's task is done: its lease too, unless its result is a stream that is yet to be read."""
+        exchange, _ = call
         if exchange is not None and not task.cancelled() and task.exception() is None:
             result = task.result()
             lease = self._held.get(call, {}).get(task)
@@ -169,6 +191,20 @@ class ResidencyHook(CustomLogger):
                     exchange.streams.append((lease, result))
                 return
         self._release(call, task, "cancelled" if task.cancelled() else "task ended")
+
+
+def _call(data: Mapping[str, Any]) -> _Call:
+    return scope.current.get(), str(data.get("litellm_call_id"))
+
+
+def _refusal(refused: Refused) -> HTTPException:
+    """What LiteLLM is to raise; the gateway says it in OpenAI's shape."""
+    exchange = scope.current.get()
+    if exchange is not None:
+        exchange.refused = refused
+    headers = {"Retry-After": f"{refused.retry_after_s:.0f}"} if refused.retry_after_s is not None else None
+    error = {"message": refused.message, "type": ERROR_TYPE, "param": None, "code": refused.code}
+    return HTTPException(refused.status, detail={"error": error}, headers=headers)
 
 
 def _address(url: str) -> tuple[str | None, int | None]:
@@ -185,7 +221,8 @@ def _metadata(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_health_check(kwargs: dict[str, Any]) -> bool:
-    return HEALTH_TAG in (_metadata(kwargs).get("tags") or ())
+    tags = _metadata(kwargs).get("tags")
+    return isinstance(tags, list) and HEALTH_TAG in tags
 
 
 def _caller(kwargs: dict[str, Any]) -> str:

@@ -250,7 +250,7 @@ class Child:
     async def _kill(self) -> None:
         if self.alive:
             with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+                os.kill(self.pid, signal.SIGKILL)  # the rest of its session follows, in an order of its own
             await self._gone.wait()
 
     async def _kill_stragglers(self, patience_s: float) -> None:

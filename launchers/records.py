@@ -26,6 +26,9 @@ GONE_S = 10.0
 
 POLL_S = 0.005
 
+TRACKER_S = 2.0
+"""How long Python's resource tracker may take once those who use it are gone: it has a few names to remove."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -110,16 +113,29 @@ def session(sid: int, created: float) -> list[psutil.Process]:
 
 
 def kill_session(sid: int, created: float) -> bool:
-    """SIGKILL to everything in the session until nothing of it is left; whether that came about in GONE_S."""
-    deadline = time.monotonic() + GONE_S
+    """SIGKILL to everything in the session until nothing of it is left; whether that came about in GONE_S.
+
+    Resource trackers come last: they end by themselves, and remove the semaphores and shared memory of the killed.
+    """
+    began = time.monotonic()
     while members := session(sid, created):
+        late = time.monotonic() - began > TRACKER_S
         for process in members:
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
-        if time.monotonic() > deadline:
+            if late or not _is_tracker(process):
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL)
+        if time.monotonic() - began > GONE_S:
             return False
         time.sleep(POLL_S)  # a thread of its own waits here; the kernel has no event for "the last of a session"
     return True
+
+
+def _is_tracker(process: psutil.Process) -> bool:
+    """Whether it is the process that Python's multiprocessing starts to clean up after others."""
+    try:
+        return any("multiprocessing.resource_tracker" in word for word in process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def read_records(folder: Path) -> list[Record]:

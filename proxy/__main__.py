@@ -61,7 +61,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.bind((host, port))
     except OSError as error:
-        text = f"proxy: cannot listen on {host}:{port} ({error.strerror}); end what uses it, or set ROUNDHOUSE_PORT"
+        text = f"proxy: cannot listen on {host}:{port} ({error.strerror}); see ROUNDHOUSE_PORT and ROUNDHOUSE_HOST"
         print(text, file=sys.stderr)
         sys.exit(EXIT_FAILED)
     listener.listen(BACKLOG)
@@ -74,14 +74,13 @@ def main() -> int:
     paths.load_env_file()
     try:
         settings = load_settings(paths.config_file())
-        port = paths.port()
+        port, workers = paths.port(), paths.workers()
     except (ConfigError, ValueError) as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
     if not os.environ.get("LITELLM_MASTER_KEY"):
         print("proxy: LITELLM_MASTER_KEY is not set; './roundhouse up' makes one in .env", file=sys.stderr)
         return EXIT_CONFIG
-    workers = int(os.environ.get("ROUNDHOUSE_WORKERS", "1"))
     prepare_environment(str(settings.path), workers)
     pids.record("proxy")
     listener = listen(os.environ.get("ROUNDHOUSE_HOST", "127.0.0.1"), port)

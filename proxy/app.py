@@ -24,9 +24,11 @@ def build() -> Gateway:
         sys.exit("proxy: the supervisor is gone")
     from litellm.proxy.proxy_server import app
 
+    from roundhouse.config import paths
+    from roundhouse.config.load import load_settings
     from roundhouse.hooks.residency import hook
     from roundhouse.proxy.routes import router
 
     gateway = Gateway(app, on_started=hook.connect)
-    app.include_router(router(lambda: gateway.backstop))
+    app.include_router(router(lambda: gateway.backstop, load_settings(paths.config_file()).aliases))
     return gateway

@@ -42,6 +42,8 @@ def repair(status: int, content: bytes, refused: Refused | None) -> tuple[int, d
         error = document["detail"].get("error", error)
     if error is None and isinstance(document, dict):
         error = document.get("detail")
+    if isinstance(error, list):  # FastAPI's: what is wrong, and where
+        error = "; ".join(f"{'.'.join(map(str, it['loc']))}: {it['msg']}" for it in error)
     text = error if isinstance(error, str) else json.dumps(error if error is not None else document)
     return status, {}, body(text, _kind(status), None)
 

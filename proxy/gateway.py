@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -121,7 +122,8 @@ class _Response:
             await self._send_error(self._error, bytes(self._content))
 
     async def _send_error(self, start: Message, content: bytes) -> None:
-        better = errors.repair(start["status"], content, self._exchange.refused)
+        plain = gzip.decompress(content) if (b"content-encoding", b"gzip") in start["headers"] else content
+        better = errors.repair(start["status"], plain, self._exchange.refused)
         if better is None:
             await self._send(start)
             await self._send({"type": "http.response.body", "body": content})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,9 +35,16 @@ def admin(key: Key) -> UserAPIKeyAuth:
 Admin = Annotated[UserAPIKeyAuth, Depends(admin)]
 
 
-def router(backstop: Callable[[], int]) -> APIRouter:
-    """The routes; ``backstop`` gives the number of leases that only the gateway's scope gave back."""
+def router(backstop: Callable[[], int], aliases: Mapping[str, str]) -> APIRouter:
+    """The routes; ``backstop`` gives the number of leases that only the gateway's scope gave back.
+
+    Models may be called by their ``aliases`` (alias -> model), as in any other request.
+    """
     routes = APIRouter(prefix="/residency")
+
+    def by_name(body: dict[str, Any]) -> dict[str, Any]:
+        model = body.get("model")
+        return {**body, "model": aliases.get(model, model)} if isinstance(model, str) else body
 
     @routes.get("/status")
     async def status(key: Key) -> Response:
@@ -70,12 +77,12 @@ def router(backstop: Callable[[], int]) -> APIRouter:
     @routes.post("/switch")
     async def switch(key: Admin, body: Annotated[dict[str, Any], Body()]) -> Response:
         """Bring a model onto its device; answers when it is there."""
-        return await _command("/switch", {"model": body.get("model")})
+        return await _command("/switch", by_name(body))
 
     @routes.post("/unload")
     async def unload(key: Admin, body: Annotated[dict[str, Any], Body()]) -> Response:
         """Take a model, or with null everything, off; answers when it is gone."""
-        return await _command("/unload", {"model": body.get("model"), "force": bool(body.get("force"))})
+        return await _command("/unload", by_name(body))
 
     return routes
 

@@ -127,9 +127,9 @@ class Control:
     async def unload(self, request: Request) -> Response:
         """POST /unload {"model": NAME | null, "force"}: NDJSON events; the last: ``done`` or ``refused``."""
         body = await _body(request)
-        if body is None or not isinstance(body.get("model"), str | None):
+        model, force = (body or {}).get("model", 0), (body or {}).get("force", False)
+        if not isinstance(model, str | None) or not isinstance(force, bool):  # a slip must not unload everything
             return _bad('the body must be JSON: {"model": NAME or null, "force": false}')
-        model, force = body.get("model"), bool(body.get("force"))
         return self._follow(lambda t: UnloadCommanded(t, model, force), None, done="done")
 
     async def shutdown(self, request: Request) -> Response:

@@ -20,7 +20,7 @@ CLOSE_S = 1.0
 """How long an unread stream may take to close: it only has to hang up on the engine."""
 
 
-@dataclass
+@dataclass(eq=False)
 class LeaseScope:
     """What one exchange has taken, and why it was refused, if it was."""
 

@@ -81,6 +81,7 @@ def host_of(stack: Stack) -> dict[str, Any]:
     return it
 
 
+@pytest.mark.timeout(7200)  # ``--storm 500`` takes most of an hour on a busy machine
 def test_kills_of_engine_host_and_residency_lose_no_request_and_leave_nothing(
     stack: Stack, pytestconfig: pytest.Config
 ) -> None:

@@ -10,11 +10,13 @@ import subprocess
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import psutil
 import pytest
 
+from tests.support.processes import command, words
 from tests.support.stack import Stack
 from tests.support.waiting import gone, wait_for
 
@@ -44,17 +46,14 @@ def png(width: int = 64, height: int = 48) -> str:
 def engines(stack: Stack) -> list[int]:
     """The vLLM servers of this stack that live now."""
     found = []
-    for process in psutil.process_iter():
-        try:
-            mine = process.environ().get("ROUNDHOUSE_HOME") == str(stack.home)
+    for process in stack.processes():
+        with suppress(ProcessLookupError):
             leads = os.getsid(process.pid) == process.pid  # vLLM's own helpers have its command line before they exec
-            command = process.cmdline()
-            stock = "vllm.entrypoints.launchers.api_server.entry" in command
-            forked = command[:1] and command[0].startswith("VLLM::APIServer")
-            if mine and leads and (stock or forked):
+            said = words(process)
+            stock = "vllm.entrypoints.launchers.api_server.entry" in said
+            forked = said[:1] and said[0].startswith("VLLM::APIServer")
+            if leads and (stock or forked):
                 found.append(process.pid)
-        except (psutil.Error, ProcessLookupError):
-            continue
     return found
 
 
@@ -209,7 +208,7 @@ def test_nothing_secret_is_in_a_command_line_or_in_what_any_key_may_read(real: S
     shown = real.http.get("/model/info").text + real.logs(10**6)
     for process in real.processes():
         if process.pid != os.getpid():
-            shown += " ".join(process.cmdline())
+            shown += command(process)
     assert not [secret for secret in secrets if secret in shown]
 
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -41,6 +42,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--child", action="store_true", help="start a child in the same session that outlives it")
     parser.add_argument("--pooling", action="store_true", help="embeds, and does nothing else")
     sleeping.add_options(parser)
+    parser.add_argument("--semaphore", action="store_true", help="hold a named semaphore, as vLLM does")
     parser.add_argument("--device-file", default=None, help="a file for lines 'start|stop model pid time'")
     return parser.parse_args()
 
@@ -181,6 +183,9 @@ async def main() -> None:
         loop.add_signal_handler(number, (lambda: None) if options.ignore_term else ended.set)
     if options.child:
         subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])  # noqa: ASYNC220
+    if options.semaphore:
+        held = multiprocessing.get_context("spawn").Lock()
+        log(f"semaphore sem.{held._semlock.name.strip('/')}")
     log("non-default args: {}")
     log("Starting to load model fake...")
     print("Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:00<00:00,  1.00it/s]", flush=True)

@@ -6,7 +6,7 @@ import pytest
 
 from roundhouse.bench import switch
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 FAR_OFF_MS = 250.0
 """Ten times what our share of a switch was measured to be, for machines that do something else, too."""

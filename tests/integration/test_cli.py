@@ -21,8 +21,9 @@ import pytest
 import yaml
 
 from tests.support import fakes
+from tests.support.processes import command, of_home, words
 from tests.support.stack import free_port
-from tests.support.waiting import wait_for
+from tests.support.waiting import gone, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -37,7 +38,9 @@ class Home:
         self.port = free_port()
         self.key = "sk-" + secrets.token_hex(16)
         self.config = folder / "config.yaml"
-        self.config.write_text(yaml.safe_dump(fakes.config({"a": [], "b": []})), encoding="utf-8")
+        document = fakes.config({"a": [], "b": []})
+        document["router_settings"]["model_group_alias"] = {"second": "b"}
+        self.config.write_text(yaml.safe_dump(document), encoding="utf-8")
         self.env = {
             **os.environ,
             "ROUNDHOUSE_HOME": str(folder),
@@ -65,13 +68,7 @@ class Home:
         return httpx.post(url, json=body, headers={"authorization": f"Bearer {self.key}"}, timeout=60)
 
     def processes(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                mine = process.environ().get("ROUNDHOUSE_HOME") == str(self.folder)
-                if mine and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+        return of_home(self.folder)
 
 
 @pytest.fixture
@@ -80,7 +77,7 @@ def home() -> Iterator[Home]:
         it = Home(Path(folder))
         yield it
         it.run("down", "--force")
-        left = [" ".join(p.cmdline()) for p in it.processes()]
+        left = [command(p) for p in it.processes()]
         for process in it.processes():
             process.kill()
         assert not left
@@ -107,6 +104,7 @@ def test_a_day_with_the_commands(home: Home) -> None:
     assert home.run("unload").returncode == 0
     assert json.loads(home.run("status", "--json").stdout)["devices"][0]["resident"] is None
     assert "fake.py" in home.run("logs", "b").stdout
+    assert "fake.py" in home.run("logs", "second").stdout
     assert "residency" in home.run("logs").stdout
     assert home.run("logs", "nope").returncode == 2
     assert home.key not in (home.folder / "log" / "stack.log").read_text()
@@ -121,11 +119,13 @@ def test_a_day_with_the_commands(home: Home) -> None:
 def test_down_leaves_nothing_though_everything_else_was_killed(home: Home) -> None:
     assert home.run("up", "--detach").returncode == 0
     assert home.ask("a").status_code == 200
-    for process in home.processes():
-        if "tests/fakes/engine.py" not in " ".join(process.cmdline()):
+    others = [p for p in home.processes() if "tests/fakes/engine.py" not in command(p)]
+    for process in others:
+        with suppress(psutil.NoSuchProcess):  # its parent's death has ended it
             process.kill()
-    engines = [p for p in home.processes() if "tests/fakes/engine.py" in " ".join(p.cmdline())]
-    assert len(engines) == 1
+    wait_for(lambda: all(gone(process) for process in others), "all but the engine are gone")
+    (engine,) = home.processes()
+    assert "tests/fakes/engine.py" in command(engine)
     assert home.run("down").returncode == 0
     assert home.processes() == []
 
@@ -162,8 +162,8 @@ def test_a_service_that_ends_takes_up_with_it_and_says_why(home: Home) -> None:
     for line in up.stdout:
         if "Ctrl-C stops it" in line:
             break
-    honcho = [p for p in home.processes() if "honcho" in " ".join(p.cmdline())]
-    proxy = next(p for p in home.processes() if p.cmdline()[-1] == "roundhouse.proxy")
+    honcho = [p for p in home.processes() if "honcho" in command(p)]
+    proxy = next(p for p in home.processes() if words(p)[-1:] == ["roundhouse.proxy"])
     assert honcho
     proxy.kill()
     text = up.communicate(timeout=60)[0]
@@ -207,7 +207,7 @@ def test_the_procfile_runs_under_plain_honcho(home: Home) -> None:
         return False
 
     wait_for(answers, "the gateway answers", 60)
-    key = next(p for p in home.processes() if p.cmdline()[-1] == "roundhouse.proxy").environ()["LITELLM_MASTER_KEY"]
+    key = next(p for p in home.processes() if words(p)[-1:] == ["roundhouse.proxy"]).environ()["LITELLM_MASTER_KEY"]
     home.key = key  # honcho reads .env itself, and prefers it
     assert home.ask("a").status_code == 200
     honcho.send_signal(signal.SIGINT)

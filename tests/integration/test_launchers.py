@@ -60,6 +60,20 @@ async def test_a_start_tells_its_phases_and_a_stop_leaves_nothing() -> None:
     assert read_record(paths.engine_records(), "m") is None
 
 
+@pytest.mark.parametrize("how", ["stopped by force", "killed from outside and swept"])
+async def test_a_killed_engine_leaves_no_semaphore(how: str) -> None:
+    engine = await build_launcher(entry("--semaphore")).start(ignore)
+    said = (paths.log_dir() / "engine-m.log").read_text()
+    semaphore = Path("/dev/shm") / said.split("] semaphore ")[1].split()[0]
+    assert semaphore.exists()
+    if how == "stopped by force":
+        await engine.stop(force=True)
+    else:
+        os.kill(engine.pid, signal.SIGKILL)
+        await asyncio.to_thread(sweep, paths.engine_records())
+    assert not semaphore.exists()
+
+
 async def test_an_engine_that_exits_at_once_is_noticed_at_once_with_its_last_words() -> None:
     began = time.monotonic()
     with pytest.raises(

@@ -183,6 +183,8 @@ async def test_bad_bodies_are_refused(path: Path) -> None:
     async with residency(path) as _, http(path) as client:
         for body in (b"", b"{", b"[]", b'{"model": 3}'):
             assert (await client.post("/switch", content=body)).status_code == 400
+        for body in (b"", b"{", b"[]", b"{}", b'{"modle": "a"}', b'{"model": null, "force": "false"}'):
+            assert (await client.post("/unload", content=body)).status_code == 400
 
 
 async def test_a_storm_of_requests_that_come_wait_leave_and_crash_leaves_nothing_behind(path: Path) -> None:

@@ -23,6 +23,7 @@ import yaml
 from openai import AsyncOpenAI, OpenAI
 
 from roundhouse.bench.stack import free_port
+from tests.support.processes import command, of_home, words
 from tests.support.waiting import gone, wait_for
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -114,7 +115,7 @@ class Stack:
             wait_for(lambda: not self.processes(), "all processes are gone", STOP_TIMEOUT_S)
         for process in self.processes():
             with suppress(psutil.Error):
-                left.append(f"{process.pid} {' '.join(process.cmdline())[:120]}")
+                left.append(f"{process.pid} {command(process)[:120]}")
                 process.kill()
         for line in self._lines.values():
             line.wait(10)
@@ -179,13 +180,7 @@ class Stack:
 
     def processes(self) -> list[psutil.Process]:
         """Every living process that belongs to this stack, zombies aside."""
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                mine = process.environ().get("ROUNDHOUSE_HOME") == str(self.home)
-                if mine and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
-                    found.append(process)
-        return found
+        return of_home(self.home)
 
     def logs(self, last: int = 3000) -> str:
         """The ends of all logs, for the text of a failure."""
@@ -203,7 +198,7 @@ class Stack:
             with suppress(psutil.Error):
                 children = psutil.Process(self._lines[name].pid).children()
                 if name == "residency":
-                    children = [child for child in children if "--fd" in child.cmdline()]
+                    children = [child for child in children if "--fd" in words(child)]
                 return max(children, key=lambda child: child.memory_info().rss, default=None)
             return None
 

@@ -100,3 +100,10 @@ def test_a_bad_port_is_said(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUNDHOUSE_PORT", port)
     with pytest.raises(ValueError, match="ROUNDHOUSE_PORT"):
         paths.port()
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "x"])
+def test_a_bad_number_of_workers_is_said(workers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_WORKERS", workers)
+    with pytest.raises(ValueError, match="ROUNDHOUSE_WORKERS"):
+        paths.workers()

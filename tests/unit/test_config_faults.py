@@ -118,8 +118,13 @@ CASES: dict[str, tuple[Change, str, str]] = {
     ),
     "secret in argv": (
         lambda d: launcher(d).update(args=["--api-key=${ROUNDHOUSE_ENGINE_KEY}"]),
-        "model_list[0].model_info.launcher[0]",
+        "model_list[0].model_info.launcher.args[0]",
         "launcher.env",
+    ),
+    "engine for the whole network": (
+        lambda d: launcher(d).update(args=["--max-num-seqs=8", "--host=0.0.0.0"]),
+        "model_list[0].model_info.launcher.args[1]",
+        "engines listen on loopback",
     ),
     "foreign provider": (
         lambda d: d["model_list"][0]["litellm_params"].update(model="anthropic/x"),
@@ -214,3 +219,11 @@ def test_a_model_without_launcher_is_not_ours(tmp_path: Path) -> None:
     path = tmp_path / "good.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     assert "cloud" not in load_settings(path).models
+
+
+@pytest.mark.parametrize("written", ["off", '"off"'])
+def test_off_is_off_though_yaml_reads_it_as_false(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "good.yaml"
+    path.write_text(yaml.safe_dump(GOOD).replace("kind: vllm", f"kind: vllm\n      host: {written}"), encoding="utf-8")
+    hosts = {e.launcher.host for e in load_settings(path).models.values() if e.launcher.kind == "vllm"}
+    assert hosts == {"off"}

@@ -1,0 +1,127 @@
+"""Requests that no ordinary client makes: they cost nobody else an answer, and start nothing for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosedError
+
+from tests.support import fakes
+from tests.support.stack import Stack
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    flags = ["--token-delay", "0.02", "--tokens", "100"]
+    config = fakes.config({"a": flags, "b": flags})
+    config["router_settings"]["model_group_alias"] = {"first": "a"}
+    with Stack(config) as it:
+        yield it
+
+
+async def test_two_requests_of_one_call_id_have_a_lease_each(stack: Stack) -> None:
+    """LiteLLM takes a call's id from the client's header: the end of one call is not the end of the other."""
+    async with stack.async_client() as client:
+
+        async def answer(words: int, begun: asyncio.Event) -> str | None:
+            stream = await client.chat.completions.create(
+                model="a",
+                messages=[{"role": "user", "content": f"{time.time_ns()}"}],
+                max_tokens=words,
+                stream=True,
+                extra_headers={"x-litellm-call-id": "the-same"},
+            )
+            reason = None
+            async for piece in stream:
+                begun.set()
+                reason = piece.choices[0].finish_reason
+            return reason
+
+        begun = asyncio.Event()
+        long = asyncio.create_task(answer(100, begun))
+        await begun.wait()
+        short = asyncio.create_task(answer(20, asyncio.Event()))
+        await until(lambda: stack.leases() == 2, "each has its lease")
+        assert await short == "stop"
+        other = asyncio.create_task(asyncio.to_thread(stack.chat, "b", f"{time.time_ns()}"))
+        assert await long == "stop"
+        assert (await other).status_code == 200
+
+
+BATCH = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h", "model": "a"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "request_"),
+    [
+        ("GET", "/v1/files?model=a", {}),
+        ("GET", "/v1/files?target_model_names=a", {}),
+        ("POST", "/v1/batches", {"json": BATCH}),
+        ("GET", "/v1/batches?model=a", {}),
+        ("POST", "/v1/videos", {"json": {"model": "a", "prompt": "x"}}),
+        ("POST", "/azure/openai/deployments/a/chat/completions", {"json": {"model": "a", "messages": []}}),
+        ("POST", "/bedrock/model/a/invoke", {"json": {"model": "a"}}),
+    ],
+)
+def test_what_no_engine_does_is_refused_without_starting_one(
+    stack: Stack, method: str, path: str, request_: dict[str, Any]
+) -> None:
+    starts = stack.counter("starts")
+    response = stack.http.request(method, path, **request_)
+    error = response.json()["error"]
+    assert (response.status_code, error["type"], error["code"]) == (400, "residency_error", "not_served")
+    assert stack.counter("starts") == starts
+
+
+async def to_its_end(session: ClientConnection) -> None:
+    async for _ in session:
+        pass
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime?model=a", "/v1/responses?model=a"])
+async def test_a_websocket_session_does_not_hold_the_device(stack: Stack, path: str) -> None:
+    starts = stack.counter("starts")
+    url = stack.url.replace("http:", "ws:") + path
+    async with connect(url, additional_headers={"authorization": f"Bearer {stack.key}"}) as session:
+        await session.send(json.dumps({"type": "response.create", "model": "a", "input": "Hello"}))
+        with pytest.raises(ConnectionClosedError):
+            await to_its_end(session)
+    assert stack.leases() == 0
+    assert stack.counter("starts") == starts
+
+
+def test_a_tag_that_is_no_list_is_no_fault_of_ours(stack: Stack) -> None:
+    assert stack.chat("a", f"{time.time_ns()}", metadata={"tags": 5}).status_code != 500
+
+
+def test_a_long_error_is_readable_for_clients_that_take_it_compressed(stack: Stack) -> None:
+    """LiteLLM compresses what is longer than 500 bytes."""
+    name = "x" * 1000
+    response = stack.http.post("/v1/chat/completions", json={"model": name, "messages": []})
+    assert "gzip" in stack.http.headers["accept-encoding"]
+    assert name in response.json()["error"]["message"]
+
+
+def test_models_are_switched_to_and_unloaded_by_their_aliases_too(stack: Stack) -> None:
+    stack.http.post("/residency/switch", json={"model": "first"}).raise_for_status()
+    assert stack.resident() == "a"
+    stack.http.post("/residency/unload", json={"model": "first"}).raise_for_status()
+    assert stack.resident() is None
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"", 422), (b"{", 422), (b"{}", 400), (b'{"modle": "a"}', 400)])
+def test_a_command_without_a_model_says_what_is_missing(stack: Stack, body: bytes, status: int) -> None:
+    headers = {"content-type": "application/json"}
+    for command in ("switch", "unload"):
+        response = stack.http.post(f"/residency/{command}", content=body, headers=headers)
+        assert response.status_code == status
+        assert not response.json()["error"]["message"].startswith("[")
