@@ -59,6 +59,9 @@ class ResidencySettings(Strict):
     max_waiting: Annotated[int, Field(ge=1)] = Field(
         1000, description="How many requests may wait at once; one more is refused with status 429."
     )
+    max_waiting_per_key: Annotated[int, Field(ge=1)] = Field(
+        500, description="How many of these may be one key's; one more of it is refused with status 429."
+    )
 
 
 class BaseLauncher(Strict):
@@ -72,6 +75,11 @@ class BaseLauncher(Strict):
     device: str | None = Field(None, description="The id of the device it runs on; by default the first.")
     memory: Size | None = Field(
         None, description="What the engine takes of the device while it answers; by default measured."
+    )
+    slots: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="How many requests it answers at once; more wait, in a fair order. By default vLLM's "
+        "--max-num-seqs, if that is given.",
     )
     pinned: bool = Field(False, description="Whether it stays on the device once it is there.")
     preload: bool = Field(False, description="Whether it is started when Roundhouse is.")

@@ -22,6 +22,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from roundhouse.config import paths
 from roundhouse.config.load import load_settings
+from roundhouse.hooks.caller import asking
 from roundhouse.residency import scope
 from roundhouse.residency.client import Lease, LeaseClient, Refused
 
@@ -64,6 +65,7 @@ class ResidencyHook(CustomLogger):
         super().__init__()
         self._client: LeaseClient | None = None
         self._managed: dict[tuple[str | None, int | None], str] = {}
+        self._max_wait_s = 0.0
         self._held: dict[_Call, dict[asyncio.Task[Any], Lease]] = {}
 
     # --- LiteLLM's callbacks -------------------------------------------------------------------
@@ -134,6 +136,7 @@ class ResidencyHook(CustomLogger):
         if self._client is None:
             settings = load_settings(paths.config_file())
             self._managed = {_address(entry.api_base): name for name, entry in settings.models.items()}
+            self._max_wait_s = settings.residency.max_wait_s
             self._client = LeaseClient(paths.control_socket())
             self._client.connect()
 
@@ -156,7 +159,14 @@ class ResidencyHook(CustomLogger):
         assert self._client is not None
         exchange = scope.current.get()
         try:
-            lease = await self._client.acquire(model, caller=_caller(kwargs), may_switch=not _is_health_check(kwargs))
+            it = asking(kwargs, self._max_wait_s)
+            lease = await self._client.acquire(
+                model,
+                caller=it.caller,
+                weight=it.priority.weight,
+                max_wait_s=it.max_wait_s,
+                may_switch=it.may_switch and not _is_health_check(kwargs),
+            )
         except Refused as refused:
             raise _refusal(refused) from refused
         if exchange is not None:
@@ -223,13 +233,6 @@ def _metadata(kwargs: dict[str, Any]) -> dict[str, Any]:
 def _is_health_check(kwargs: dict[str, Any]) -> bool:
     tags = _metadata(kwargs).get("tags")
     return isinstance(tags, list) and HEALTH_TAG in tags
-
-
-def _caller(kwargs: dict[str, Any]) -> str:
-    """Who asks: the key's hash and the client's session, never the key."""
-    metadata = _metadata(kwargs)
-    session = kwargs.get("litellm_session_id") or metadata.get("session_id") or ""
-    return f"{metadata.get('user_api_key_hash') or ''}/{session}".strip("/")
 
 
 def _named(name: str) -> Any:

@@ -91,7 +91,7 @@ class LeaseClient:
         self._path = socket_path
         self._ids = itertools.count(1)
         self._asks: dict[int, _Ask] = {}
-        self._held: dict[int, str] = {}
+        self._held: dict[int, dict[str, Any]] = {}
         self._out: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
 
@@ -105,14 +105,16 @@ class LeaseClient:
         model: str,
         *,
         caller: str = "",
+        weight: float = 1.0,
         max_wait_s: float | None = None,
         may_switch: bool = True,
         on_event: Callable[[Event], None] | None = None,
     ) -> Lease:
         """Wait until ``model`` is ready and return a lease on it.
 
-        ``caller`` is an opaque name of who asks; ``max_wait_s`` (seconds) overrides the configured bound;
-        with ``may_switch=False`` only a resident model is granted; ``on_event`` sees what happens meanwhile.
+        ``caller`` is an opaque name of who asks, ``weight`` its priority's; ``max_wait_s`` (seconds) overrides the
+        configured bound; with ``may_switch=False`` only a resident model is granted; ``on_event`` sees what happens
+        meanwhile.
         Cancelling gives the place in the queue up, or the lease back, whichever it is by then.
 
         Raises:
@@ -122,6 +124,8 @@ class LeaseClient:
         message = {"op": "ask", "id": id_, "model": model}
         if caller:
             message["caller"] = caller
+        if weight != 1.0:
+            message["weight"] = weight
         if max_wait_s is not None:
             message["max_wait_s"] = max_wait_s
         if not may_switch:
@@ -191,7 +195,7 @@ class LeaseClient:
         """Say what is held and asked, then carry messages both ways until the connection ends."""
         while not self._out.empty():
             self._out.get_nowait()  # it is in _held and _asks, or about a lease that this server never saw
-        hello: list[dict[str, Any]] = [{"op": "hold", "id": i, "model": m} for i, m in self._held.items()]
+        hello: list[dict[str, Any]] = [ask | {"op": "hold"} for ask in self._held.values()]
         hello += [ask.message for ask in self._asks.values() if not ask.answer.done()]
         await connection.send(json.dumps(hello))
         writer = asyncio.create_task(self._write(connection), name="lease writer")
@@ -215,7 +219,7 @@ class LeaseClient:
         if ask is None or ask.answer.done():
             return
         if event["event"] == "granted":
-            self._held[event["id"]] = ask.message["model"]
+            self._held[event["id"]] = ask.message
             ask.answer.set_result(None)
         elif event["event"] == "refused":
             ask.answer.set_exception(Refused(event["code"], event["message"], event["status"], event["retry_after_s"]))

@@ -109,12 +109,11 @@ class Control:
     # --- leases and commands ---------------------------------------------------------------------
 
     async def lease(self, request: Request) -> Response:
-        """POST /lease {"model", "max_wait_s"?, "may_switch"?}: NDJSON events; open = held."""
+        """POST /lease {"model", "max_wait_s"?, "may_switch"?, "caller"?, "weight"?}: NDJSON events; open = held."""
         body = await _body(request)
         if body is None or not isinstance(body.get("model"), str):
             return _bad('the body must be JSON: {"model": NAME}')
-        model, max_wait, may_switch = body["model"], body.get("max_wait_s"), body.get("may_switch", True)
-        return self._follow(lambda t: Asked(t, model, max_wait, may_switch), model, hold=True)
+        return self._follow(lambda t: _asked(t, body), body["model"], hold=True)
 
     async def switch(self, request: Request) -> Response:
         """POST /switch {"model"}: NDJSON events; the last is ``granted`` or ``refused``."""
@@ -222,11 +221,11 @@ class LeaseConnection:
                     scheduler.post(Gone(ticket))
             case "hold":
                 self._tickets[id_] = ticket = scheduler.ticket(lambda _event: None)
-                scheduler.post(Held(ticket, message["model"]))
+                scheduler.post(Held(ticket, message["model"], message.get("caller", "")))
             case "ask":
                 model = message["model"]
                 self._tickets[id_] = ticket = scheduler.ticket(lambda event: self._out.put_nowait(event | {"id": id_}))
-                scheduler.post(Asked(ticket, model, message.get("max_wait_s"), message.get("may_switch", True)))
+                scheduler.post(_asked(ticket, message))
                 engine = scheduler.machine.engines.get(model)
                 if engine is not None and ticket in engine.waiting:
                     self._out.put_nowait(scheduler.queued(model) | {"id": id_})
@@ -237,6 +236,18 @@ class LeaseConnection:
             while not self._out.empty():
                 events.append(self._out.get_nowait())
             await self._socket.send_text(json.dumps(events, separators=(",", ":")))
+
+
+def _asked(ticket: Ticket, message: dict[str, Any]) -> Asked:
+    """The fact for a message with ``model`` and optional ``max_wait_s``, ``may_switch``, ``caller``, ``weight``."""
+    return Asked(
+        ticket,
+        message["model"],
+        message.get("max_wait_s"),
+        message.get("may_switch", True),
+        message.get("caller", ""),
+        message.get("weight", 1.0),
+    )
 
 
 async def _body(request: Request) -> dict[str, Any] | None:

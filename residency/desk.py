@@ -52,17 +52,18 @@ class Desk:
         engine.enqueue(waiter)
         self.place[waiter.ticket] = engine
         self.waiting += 1
-        self.waiting_by[waiter.caller] = self.waiting_by.get(waiter.caller, 0) + 1
+        key = key_of(waiter.caller)
+        self.waiting_by[key] = self.waiting_by.get(key, 0) + 1
         self.callers.asked(waiter.caller, engine.model, waiter.since)
 
     def dequeue(self, engine: Engine, ticket: Ticket) -> None:
         """Take a waiting request out of the engine's queue; it still has no answer."""
-        caller = engine.waiting[ticket].caller
+        key = key_of(engine.waiting[ticket].caller)
         engine.dequeue(ticket)
         self.waiting -= 1
-        self.waiting_by[caller] -= 1
-        if not self.waiting_by[caller]:
-            del self.waiting_by[caller]
+        self.waiting_by[key] -= 1
+        if not self.waiting_by[key]:
+            del self.waiting_by[key]
 
     def grant_all(self, engine: Engine, now: float) -> None:
         """Let in who waits for the engine, which answers, as far as it has slots."""
@@ -115,3 +116,8 @@ class Desk:
             self.place.pop(ticket, None)
         engine.leases.clear()
         engine.collated.clear()
+
+
+def key_of(caller: str) -> str:
+    """The key's part of a caller, which is a key and a session."""
+    return caller.partition("/")[0]

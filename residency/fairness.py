@@ -13,22 +13,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Container
-from enum import StrEnum
 
 from roundhouse.residency.facts import Ticket
-
-
-class Priority(StrEnum):
-    """How much a request weighs against others."""
-
-    INTERACTIVE = "interactive"
-    NORMAL = "normal"
-    BATCH = "batch"
-
-    @property
-    def weight(self) -> float:
-        """Its share, in its model's queue and when a model is chosen; normal is 1."""
-        return {Priority.INTERACTIVE: 4.0, Priority.NORMAL: 1.0, Priority.BATCH: 0.25}[self]
 
 
 class FairQueue:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from roundhouse.footprint.need import Footprint
-from roundhouse.residency.desk import Counters, Desk
+from roundhouse.residency.desk import Counters, Desk, key_of
 from roundhouse.residency.engine import Engine, Lease, Measured, Options, Waiter
 from roundhouse.residency.facts import (
     Adopted,
@@ -185,11 +185,11 @@ class Machine:
             )
         elif engine.state is State.FAILED and now < engine.failed_until:
             self.desk.refuse(fact.ticket, Code.FAILED, engine.failure, engine.failed_until - now)
-        elif self.desk.waiting_by.get(fact.caller, 0) >= self.bounds.max_waiting_per_caller:
+        elif self.desk.waiting_by.get(key_of(fact.caller), 0) >= self.bounds.max_waiting_per_key:
             self.desk.refuse(
                 fact.ticket,
                 Code.QUEUE_FULL,
-                f"{self.bounds.max_waiting_per_caller} requests of this key are waiting already",
+                f"{self.bounds.max_waiting_per_key} requests of this key are waiting already",
                 self.retry_after(engine, now),
             )
         elif self.waiting >= self.bounds.max_waiting:

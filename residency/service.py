@@ -9,13 +9,14 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import uvicorn
 from starlette.applications import Starlette
 
 from roundhouse.config import paths
 from roundhouse.config.load import ConfigError, load_settings
-from roundhouse.config.schema import ResidencySettings, Settings
+from roundhouse.config.schema import BaseLauncher, ResidencySettings, Settings, VllmLauncher
 from roundhouse.footprint.ram import machine_ram
 from roundhouse.launchers.base import Launcher
 from roundhouse.launchers.engine_host import HOST_BYTES
@@ -53,11 +54,28 @@ def build_machine(
     for name, entry in settings.models.items():
         learned, it, launcher = store.recall(launchers[name].identity), entry.launcher, launchers[name]
         options = Options(
-            launcher.levels, it.pinned, it.preload, name == residency.default, it.idle_sleep_s, it.idle_stop_s
+            launcher.levels,
+            it.pinned,
+            it.preload,
+            name == residency.default,
+            it.idle_sleep_s,
+            it.idle_stop_s,
+            slots(it),
         )
         models[name] = Model(entry.device, options, learned.footprint or launcher.expected(), learned.measured)
-    bounds = Bounds(residency.max_wait_s, residency.drain_timeout_s, residency.max_waiting)
+    bounds = Bounds(
+        residency.max_wait_s, residency.drain_timeout_s, residency.max_waiting, residency.max_waiting_per_key
+    )
     return Machine.of(models, ledgers, bounds, ram_budget(residency))
+
+
+def slots(launcher: BaseLauncher) -> int | None:
+    """How many requests an engine answers at once; ``None``: it does not say."""
+    if launcher.slots is None and isinstance(launcher, VllmLauncher):
+        words = [word for arg in launcher.args for word in arg.split("=", 1)]
+        after = [number for flag, number in pairwise(words) if flag == "--max-num-seqs"]
+        return int(after[-1]) if after and after[-1].isdigit() else None
+    return launcher.slots
 
 
 def ram_budget(residency: ResidencySettings) -> int:

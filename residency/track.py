@@ -42,7 +42,7 @@ class Bounds:
     max_wait_s: float = 300.0
     drain_timeout_s: float = 900.0
     max_waiting: int = 1000
-    max_waiting_per_caller: int = 500
+    max_waiting_per_key: int = 500
 
 
 @dataclass
