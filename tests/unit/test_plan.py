@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -336,3 +337,12 @@ def test_a_set_up_for_a_card_that_is_absent_is_refused(profile: paths.Profile, m
         _settings(profile)
     assert error.value.code == 2
     assert "\n" not in str(error.value)
+
+
+def test_the_docs_show_what_it_prints(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (paths.project_root() / "docs" / "plan.md").read_text(encoding="utf-8")
+    good, refused = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+    assert run("--device", "16GiB").stdout == good
+    changed(tmp_path, monkeypatch, in_16_bits)
+    printed = " ".join(run("--device", "16GiB").stdout.split())
+    assert " ".join(refused.split()) in printed
