@@ -89,7 +89,7 @@ def command(
     if as_json:
         click.echo(json.dumps(report.as_json(plan), indent=2))
     else:
-        table.show(plan)
+        click.echo(table.text(plan))
     if plan.fits is False:
         misfits = [name for name, it in plan.models.items() if it.fits is False]
         raise CliError(f"does not fit: {', '.join(misfits)}", REFUSED)

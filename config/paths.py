@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 Profile = Literal["auto", "cpu", "rtx5080", "small", "int4-large"]
+"""A set-up: ``auto`` chooses by the machine; the others are files."""
+
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 FOR_A_CARD: tuple[Profile, ...] = ("rtx5080", "small", "int4-large")
 

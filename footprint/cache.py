@@ -32,12 +32,12 @@ class Cache:
     def holds(self, size: int, bits: int) -> int | None:
         """How many tokens one request may have in ``size`` bytes; ``None``: as many as it likes."""
         numbers = max(0, size) * 8 // bits
-        before = numbers // (self.numbers + self.windowed) if self.numbers + self.windowed else 0
-        if not self.windowed or before <= self.window + self.step:
-            return before
+        each, full = self.numbers + self.windowed, self.window + self.step
+        if not self.windowed or numbers < each * full:
+            return numbers // each if each else None
         if not self.numbers:
             return None
-        return (numbers - self.windowed * (self.window + self.step)) // self.numbers
+        return (numbers - self.windowed * full) // self.numbers
 
 
 def cache(shapes: Shapes, step: int) -> Cache:

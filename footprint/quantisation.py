@@ -66,7 +66,8 @@ def _of_config(raw: Mapping[str, Any]) -> Quantisation:
     if method == "compressed-tensors":
         return _compressed(raw)
     if method == "modelopt":
-        algorithm = str(raw.get("quant_algo") or raw.get("quantization", {}).get("quant_algo", "")).lower()
+        inner = raw.get("quantization")
+        algorithm = str(raw.get("quant_algo") or (inner.get("quant_algo") if isinstance(inner, dict) else "")).lower()
         return Quantisation("nvfp4", BLOCK_FORMATS["nvfp4"]) if "fp4" in algorithm else Quantisation("fp8", 8)
     if method == "bitsandbytes":
         return Quantisation(method, 8 if raw.get("load_in_8bit") else BLOCK_FORMATS[method])
@@ -93,4 +94,6 @@ def _grouped(name: str, bits: float, raw: Mapping[str, Any]) -> Quantisation:
 
 
 def _number(value: object, default: float) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value else default
+    """``value`` if it is a plausible number of bits or of weights in a group; -1 is GPTQ's word for no groups."""
+    plausible = isinstance(value, int | float) and not isinstance(value, bool) and (value == -1 or 0 < value <= 65_536)
+    return float(value) if plausible else default  # type: ignore[arg-type]

@@ -14,6 +14,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 Model = TypeVar("Model", bound=BaseModel)
 Count = Annotated[int, Field(gt=0, le=10**9)]
+Layers = Annotated[int, Field(gt=0, le=1000)]
+"""A bound far above any model's: what is beyond it is no number of layers, and nobody should count so many."""
 
 FAMILIES = (
     "DeepseekV2",
@@ -51,6 +53,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 """What a ``config.json`` of that ``model_type`` may leave out: transformers' configuration classes fill it in."""
+
+STRETCH = 10_000
+"""No rotary scaling stretches a context that far."""
 
 TEXT_PARTS = ("text_config", "llm_config", "language_config")
 
@@ -108,7 +113,7 @@ class _Text(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=False)
 
-    num_hidden_layers: Count = Field(validation_alias=AliasChoices("num_hidden_layers", "n_layer", "num_layers"))
+    num_hidden_layers: Layers = Field(validation_alias=AliasChoices("num_hidden_layers", "n_layer", "num_layers"))
     hidden_size: Count = Field(validation_alias=AliasChoices("hidden_size", "n_embd", "d_model"))
     num_attention_heads: Count = Field(validation_alias=AliasChoices("num_attention_heads", "n_head", "n_heads"))
     vocab_size: Count
@@ -130,7 +135,7 @@ class _Text(BaseModel):
     kv_lora_rank: Count | None = None
     qk_rope_head_dim: int = Field(0, ge=0)
     num_experts: int | None = Field(
-        None, validation_alias=AliasChoices("num_experts", "num_local_experts", "n_routed_experts"), ge=0
+        None, validation_alias=AliasChoices("num_experts", "num_local_experts", "n_routed_experts"), ge=0, le=4096
     )
     moe_intermediate_size: Count | None = None
     shared_expert_intermediate_size: int | None = Field(None, ge=0)
@@ -143,10 +148,10 @@ class _Tower(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=False)
 
-    depth: Count = Field(validation_alias=AliasChoices("depth", "num_hidden_layers", "num_layers"))
+    depth: Layers = Field(validation_alias=AliasChoices("depth", "num_hidden_layers", "num_layers"))
     hidden_size: Count = Field(validation_alias=AliasChoices("embed_dim", "hidden_size"))
     intermediate_size: Count | None = None
-    mlp_ratio: float | None = None
+    mlp_ratio: float | None = Field(None, gt=0, le=100)
     patch_size: Count = 14
     spatial_merge_size: Count = 1
     temporal_patch_size: Count = 1
@@ -237,7 +242,7 @@ def _longest(text: _Text) -> int | None:
     factor = rope.get("factor")
     if kind == "yarn" and isinstance(rope.get("original_max_position_embeddings"), int):
         longest = int(rope["original_max_position_embeddings"])
-    return int(longest * factor) if isinstance(factor, int | float) and factor > 0 else longest
+    return int(longest * factor) if isinstance(factor, int | float) and 0 < factor < STRETCH else longest
 
 
 def _vision(raw: object, unknown: list[str]) -> Vision | None:

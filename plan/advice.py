@@ -10,7 +10,7 @@ from roundhouse.footprint.estimate import SHORTEST, Estimate
 from roundhouse.footprint.files import shipped
 from roundhouse.footprint.flags import Flags
 from roundhouse.footprint.need import GIB, MIB
-from roundhouse.footprint.overhead import CONTEXT_BYTES
+from roundhouse.footprint.overhead import CONTEXT_BYTES, DEFAULT_MAX_PIXELS
 from roundhouse.footprint.quantisation import Quantisation
 from roundhouse.footprint.weights import LAYER, from_shapes, total
 
@@ -20,11 +20,14 @@ STEP = 1024
 CACHE_STEP = 64 * MIB
 """And caches in steps of so many bytes."""
 
-LOW_SHARE = 0.5
+LOW_SHARE = 0.1
 """``--gpu-memory-utilization`` beside an explicit cache: low, for vLLM wants so much to be free when it starts."""
 
 GGUF = Quantisation("Q4_K_M", 4.85)
 """llama.cpp's usual 4-bit format: bits per weight as llama.cpp's ``quantize`` states them."""
+
+MEGAPIXEL = 1_003_520
+"""Pixels: 1280 tokens of Qwen2.5-VL, enough to read a page."""
 
 SPLIT_CONTEXT = 8192
 """Tokens of a model that is split between card and RAM: it is slow, so nobody has it read more."""
@@ -53,16 +56,23 @@ def longest(it: Estimate, card: Card, bits: int) -> int | None:
 def advise(it: Estimate, card: Card) -> str:
     """What to change, in words, for an engine that does not fit."""
     wanted = it.context or SHORTEST
-    small = it.as_awq(card.device)
-    for variant, shortest in (
-        (it, wanted // 2),
-        (small, wanted // 2),
-        (it, min(SHORTEST, wanted)),
-        (small, min(SHORTEST, wanted)),
-    ):
-        for fitting in _arguments(variant, card, shortest) if variant is not None else ():
-            return _words(it, fitting, card)
+    variants = [it, it.as_awq(card.device)]
+    variants = [found for each in variants if each is not None for found in (each, _smaller_pictures(each, card))]
+    for shortest in (wanted // 2, min(SHORTEST, wanted)):
+        for variant in variants:
+            for fitting in _arguments(variant, card, shortest) if variant is not None else ():
+                return _words(it, fitting)
     return split(it, card) or "no change makes it fit on this device: take a smaller model"
+
+
+def _smaller_pictures(it: Estimate, card: Card) -> Estimate | None:
+    """``it`` with pictures of a megapixel, where it would take bigger ones of any size; with the peak that is left."""
+    tower = it.shapes.vision if it.shapes is not None else None
+    largest = it.flags.max_pixels or it.files.max_pixels or DEFAULT_MAX_PIXELS
+    if tower is None or tower.image is not None or it.flags.images == 0 or largest <= MEGAPIXEL:
+        return None
+    changed = it.with_flags(card.device, max_pixels=MEGAPIXEL)
+    return replace(it, flags=changed.flags, peak=changed.peak)
 
 
 def _arguments(it: Estimate, card: Card, shortest: int) -> Iterator[Estimate]:
@@ -110,7 +120,7 @@ def _with(it: Estimate, card: Card, bits: int, context: int) -> Estimate:
     return replace(it, flags=flags)
 
 
-def _words(before: Estimate, after: Estimate, card: Card) -> str:
+def _words(before: Estimate, after: Estimate) -> str:
     parts = []
     if after.quantised is not before.quantised:
         size = f"{(after.weights or 0) / GIB:.1f} GiB instead of {(before.weights or 0) / GIB:.1f}"
@@ -152,6 +162,8 @@ def changed_arguments(before: Flags, after: Flags) -> list[str]:
         result.append(f"--max-model-len={after.max_model_len}")
     if after.kv_cache_memory_bytes != before.kv_cache_memory_bytes:
         result.append(f"--kv-cache-memory-bytes={(after.kv_cache_memory_bytes or 0) // MIB}M")
+    if after.max_pixels != before.max_pixels:
+        result.append(f"'--mm-processor-kwargs={{\"max_pixels\":{after.max_pixels}}}'")
     if after.gpu_memory_utilization != before.gpu_memory_utilization:
         result.append(f"--gpu-memory-utilization={after.gpu_memory_utilization:.2f}")
     return result
@@ -163,7 +175,9 @@ def split(it: Estimate, card: Card) -> str | None:
         return None
     tensors = from_shapes(it.shapes, GGUF)
     layers = total(tensor for tensor in tensors if LAYER.search(tensor.name))
-    cache = it.cache.needed(min(SPLIT_CONTEXT, it.context or SPLIT_CONTEXT), 16) if it.cache is not None else 0
+    cache = (
+        it.cache.needed(min(SPLIT_CONTEXT, it.flags.max_model_len or SPLIT_CONTEXT), 16) if it.cache is not None else 0
+    )
     each = (layers + cache) // it.shapes.layers
     on_card = min(it.shapes.layers, max(0, card.room - SPLIT_RESERVE) // each)
     in_ram = total(tensors) - layers + (it.shapes.layers - on_card) * each

@@ -11,7 +11,7 @@ from roundhouse.footprint.need import GIB
 from roundhouse.plan.report import ModelPlan, Plan
 
 WIDTH = 118
-"""Columns where the output is no terminal."""
+"""Columns where the output is no terminal, and at least so many where it is: narrower, the table cannot be read."""
 
 COLUMNS = ("WEIGHTS", "PEAK", "AWAKE", "ASLEEP", "KV/TOKEN", "CONTEXT", "MAX fp16", "MAX fp8", "RAM")
 LEGEND = (
@@ -22,12 +22,13 @@ SLEEPS = {1: "level 1", 2: "level 2", None: "stopped"}
 FITS = {True: Text("yes", "green"), False: Text("no", "bold red"), None: Text("unknown", "yellow")}
 
 
-def show(plan: Plan, console: Console | None = None) -> None:
-    """Print ``plan``."""
-    out = console or Console(highlight=False)
-    if not out.is_terminal:
-        out.width = WIDTH
-    out.print(render(plan))
+def text(plan: Plan) -> str:
+    """``plan`` as lines for standard output, in colour where that is a terminal."""
+    out = Console(highlight=False)
+    out.width = max(WIDTH, out.width) if out.is_terminal else WIDTH
+    with out.capture() as captured:
+        out.print(render(plan))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def render(plan: Plan) -> RenderableType:
@@ -71,7 +72,7 @@ def _cells(it: ModelPlan) -> list[str]:
     return [
         _number(found.weights if found is not None else None),
         _number(found.peak if found is not None and cache is not None else None),
-        _number(need.awake if need is not None and it.fits is not False else None),
+        _number(need.awake) if need is not None and it.fits is not False else "",
         _number(need.residual) if need is not None and it.level is not None else "",
         f"{cache.per_token(16) // 1024} KiB" if cache is not None else "?",
         f"{context:,}" if context else "",

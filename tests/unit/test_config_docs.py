@@ -17,8 +17,10 @@ from roundhouse.config.schema import CommandLauncher, Device, ResidencySettings,
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+PLAN = (ROOT / "docs" / "plan.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 YAMLS = [ROOT / "litellm_config.yaml", ROOT / "config" / "presets" / "cpu.yaml"]
+PRESETS = [*YAMLS, *(path for path in (ROOT / "config" / "presets").glob("*.yaml") if path not in YAMLS)]
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.name)
@@ -27,7 +29,18 @@ def test_what_we_ship_has_no_faults_and_the_promised_aliases(path: Path) -> None
     assert {"vision", "reasoning", "code"} <= settings.aliases.keys()
 
 
-@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.name)
+@pytest.mark.parametrize("profile", [it for it in paths.PROFILES if it != "auto"])
+def test_every_profile_is_a_file_without_faults_that_the_docs_name(profile: paths.Profile) -> None:
+    path = paths.default_config_file(profile)
+    assert {"reasoning", "code"} <= load_settings(path).aliases.keys()
+    assert f"`{profile}`" in DOCS
+
+
+def test_every_preset_is_a_profile() -> None:
+    assert {paths.default_config_file(it) for it in paths.PROFILES} == set(PRESETS)
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
 def test_what_we_ship_validates_by_the_schema(path: Path) -> None:
     jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), schema_export.schema())
 
@@ -74,7 +87,7 @@ def test_the_readme_names_the_commands_that_there_are() -> None:
 
 
 def test_links_lead_to_files() -> None:
-    for folder, text in ((ROOT, README), (ROOT / "docs", DOCS)):
+    for folder, text in ((ROOT, README), (ROOT / "docs", DOCS), (ROOT / "docs", PLAN)):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
             assert (folder / target).exists(), target
 

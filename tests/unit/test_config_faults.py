@@ -12,6 +12,7 @@ import yaml
 
 from roundhouse.config import litellm_rules
 from roundhouse.config.load import ConfigError, load_settings
+from roundhouse.config.schema import VllmLauncher
 
 GOOD = yaml.safe_load((Path(__file__).resolve().parents[2] / "litellm_config.yaml").read_text(encoding="utf-8"))
 
@@ -100,6 +101,46 @@ CASES: dict[str, tuple[Change, str, str]] = {
         lambda d: launcher(d).update(device="gpu1"),
         "model_list[0].model_info.launcher.device",
         "Did you mean 'gpu0'?",
+    ),
+    "negative size": (
+        lambda d: d["residency"].update(devices=[{"id": "gpu0", "memory": "-16GiB"}]),
+        "residency.devices[0].memory",
+        "docs/configuration",
+    ),
+    "a size that is none": (
+        lambda d: launcher(d).update(memory="lots"),
+        "model_list[0].model_info.launcher.memory",
+        "docs/configuration",
+    ),
+    "negative RAM": (
+        lambda d: d["residency"].update(ram_budget=-1),
+        "residency.ram_budget",
+        "docs/configuration",
+    ),
+    "more RAM than there is": (
+        lambda d: d["residency"].update(ram_budget="900TiB"),
+        "residency.ram_budget",
+        "Leave it out for half of the RAM",
+    ),
+    "nothing left of a device": (
+        lambda d: d["residency"].update(devices=[{"id": "gpu0", "memory": "1GiB", "reserve": "1GiB"}]),
+        "residency.devices[0].reserve",
+        "512MiB is the default",
+    ),
+    "unknown default": (
+        lambda d: d["residency"].update(default="qwen-14"),
+        "residency.default",
+        "Did you mean 'qwen-14b'?",
+    ),
+    "unknown sleep level": (
+        lambda d: launcher(d).update(sleep=3),
+        "model_list[0].model_info.launcher.sleep",
+        "docs/configuration",
+    ),
+    "no time to idle": (
+        lambda d: launcher(d).update(idle_sleep_s=0),
+        "model_list[0].model_info.launcher.idle_sleep_s",
+        "docs/configuration",
     ),
     "doubled device": (
         lambda d: d["residency"].update(devices=[{"id": "x"}, {"id": "x"}]),
@@ -227,3 +268,30 @@ def test_off_is_off_though_yaml_reads_it_as_false(tmp_path: Path, written: str) 
     path.write_text(yaml.safe_dump(GOOD).replace("kind: vllm", f"kind: vllm\n      host: {written}"), encoding="utf-8")
     hosts = {e.launcher.host for e in load_settings(path).models.values() if e.launcher.kind == "vllm"}
     assert hosts == {"off"}
+
+
+def test_each_fault_of_a_new_key_is_one_line(tmp_path: Path) -> None:
+    document = copy.deepcopy(GOOD)
+    launcher(document).update(sleep=3, memory="-1GiB", pinned="maybe", idle_stop_s="soon")
+    document["residency"].update(default=7, ram_budget="-2GiB")
+    error = faults_of(tmp_path, document)
+    assert len(error.faults) == 6, str(error)
+    assert len(str(error).splitlines()) == 7
+
+
+def test_sleep_may_be_turned_off_with_yamls_own_word(tmp_path: Path) -> None:
+    document = copy.deepcopy(GOOD)
+    launcher(document)["sleep"] = False
+    path = tmp_path / "good.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    it = load_settings(path).models["qwen-vl-7b"].launcher
+    assert isinstance(it, VllmLauncher)
+    assert it.sleep == "off"
+
+
+def test_a_machine_elsewhere_may_have_more_ram(tmp_path: Path) -> None:
+    document = copy.deepcopy(GOOD)
+    document["residency"]["ram_budget"] = "900TiB"
+    path = tmp_path / "big.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    assert load_settings(path, elsewhere=True).residency.ram_budget == 900 * 2**40
