@@ -9,11 +9,12 @@ what its likes did: the first pauses of all callers are one pool.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
 from statistics import median
+from typing import Any
 
 HISTORY = 12
 """Pauses kept of a caller: more say nothing of how it works today."""
@@ -108,6 +109,26 @@ class Callers:
         self._newcomers: OrderedDict[int, Pause] = OrderedDict()  # first pauses that go on, the oldest first
         self._by_model: dict[str, OrderedDict[int, tuple[str, Pause]]] = {}
         self.version = 0
+
+    # --- kept over restarts ---------------------------------------------------------------------------
+
+    def dump(self) -> dict[str, Any]:
+        """What was learned, as JSON: nothing of what goes on."""
+        known = {name: [[p.gap, p.same] for p in it.past] for name, it in self._known.items() if it.past}
+        return {"callers": known, "pool": [[p.gap, p.same] for p in self._pool]}
+
+    @classmethod
+    def load(cls, document: Mapping[str, Any]) -> Callers:
+        """Callers that remember ``document``. Raises ValueError if it is none of ``dump``."""
+        it = cls()
+        try:
+            for name, past in list(document["callers"].items())[-CALLERS:]:
+                it._known[str(name)] = caller = Caller()
+                caller.past.extend(Past(float(gap), bool(same)) for gap, same in past)
+            it._pool.extend(Past(float(gap), bool(same)) for gap, same in document["pool"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"this is no memory of callers: {error!r}") from error
+        return it
 
     # --- what happens ---------------------------------------------------------------------------------
 

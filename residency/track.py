@@ -25,7 +25,7 @@ DEFAULT_AFTER_S = 60.0
 """The default model comes back when the others have had nothing to do for so long: longer than an agent thinks."""
 
 UNMEASURED_S = 10.0
-"""What bringing a model on is taken to cost before it was ever seen: a small engine's cold start."""
+"""What bringing a model on is taken to cost before any was seen on the device: a small engine's cold start."""
 
 LOOK_S = 0.02
 """While it answers, whether a resident stays is looked at so often, and not at each of the hundreds of requests that
@@ -37,12 +37,16 @@ FULL_RETRY_S = 30.0
 
 @dataclass
 class Bounds:
-    """The configured limits: seconds, and a number of requests."""
+    """The configured limits: seconds, and a number of requests.
+
+    Without ``refuse_late`` those who are past their bound go on waiting: for comparisons of the same requests.
+    """
 
     max_wait_s: float = 300.0
     drain_timeout_s: float = 900.0
     max_waiting: int = 1000
     max_waiting_per_key: int = 500
+    refuse_late: bool = True
 
 
 @dataclass
@@ -185,7 +189,9 @@ class Track:
         there = [e for e in self.engines if not e.state.serves and e.wanted]
         while there:
             asked = [e for e in there if e.asked_for] or there
-            demands = [demand(e, now) for e in asked if e.model not in self.left] or [demand(e, now) for e in asked]
+            usual = self._usual_s
+            demands = [demand(e, now, usual) for e in asked if e.model not in self.left]
+            demands = demands or [demand(e, now, usual) for e in asked]
             engine = self.engine(policy.next_demand(demands, now).model)
             leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine))
             if leaves is not None:
@@ -271,7 +277,7 @@ class Track:
     def _stay_or_leave(self, awake: Sequence[Engine], demands: Sequence[policy.Demand], now: float) -> policy.Decision:
         """Ask the policy about those who would have to leave, as if they were one."""
         resident = policy.Resident(
-            cost_s=max(e.measured.start_s or 0.0 for e in awake),
+            cost_s=max(self._usual_s if e.measured.start_s is None else e.measured.start_s for e in awake),
             service_s=max(e.service_s or 0.0 for e in awake),
             ready_since=self.ready_since,
             contested_since=now if self.contested_since is None else self.contested_since,
@@ -408,7 +414,7 @@ class Track:
             leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine)) if now >= at else None
             if leaves is not None and not any(self.engine(leave.model).leases for leave in leaves):
                 engine.recalled = True
-                self._make_way(engine, leaves, [demand(engine, now)], now)
+                self._make_way(engine, leaves, [demand(engine, now, self._usual_s)], now)
                 return True
         return False
 
@@ -417,7 +423,11 @@ class Track:
     def _refuse_overdue(self, now: float) -> None:
         """Refuse who has waited ``max_wait``, unless the switch to their model is under way."""
         for engine in self.engines:
-            if not engine.overdue or engine.state in (State.STARTING, State.WAKING) or self.target == engine.model:
+            if (
+                not (engine.overdue and self.bounds.refuse_late)
+                or engine.state in (State.STARTING, State.WAKING)
+                or self.target == engine.model
+            ):
                 continue
             retry = self.estimate(engine, now)
             for ticket in sorted(engine.overdue):
@@ -440,6 +450,12 @@ class Track:
         on_its_way = (State.SLEEPING, State.STOPPING)
         return cost + ahead + sum(e.leave_s(level) for e, level in going if e.state not in on_its_way)
 
+    @property
+    def _usual_s(self) -> float:
+        """What bringing on a model costs that was never seen: as much as the others of the device, on average."""
+        seen = [e.measured.start_s for e in self.engines if e.measured.start_s is not None]
+        return sum(seen) / len(seen) if seen else UNMEASURED_S
+
     def booked(self, now: float, but: str | None = None) -> int:
         """What the ledger says that engines, ``but`` one, have of the device; 0 where nothing is known of it."""
         if self.ledger.capacity is None:
@@ -456,8 +472,11 @@ def retry_after(seconds: float | None) -> float:
     return float(max(1, ceil(UNMEASURED_S if seconds is None else seconds)))
 
 
-def demand(engine: Engine, now: float) -> policy.Demand:
-    """What waits for the engine; one that nobody asked for has waited since ``now``, and for as long as it takes."""
+def demand(engine: Engine, now: float, unmeasured_s: float) -> policy.Demand:
+    """What waits for the engine; one that nobody asked for has waited since ``now``, and for as long as it takes.
+
+    ``unmeasured_s``: what bringing it on is taken to cost if that was never seen.
+    """
     oldest, deadline = engine.oldest, engine.deadline
     if oldest is None:
         oldest = now
@@ -467,7 +486,7 @@ def demand(engine: Engine, now: float) -> policy.Demand:
         engine.model,
         oldest,
         inf if deadline is None else deadline,
-        UNMEASURED_S if engine.bring_s is None else engine.bring_s,
+        unmeasured_s if engine.bring_s is None else engine.bring_s,
         bool(engine.switches),
         engine.weight + len(engine.switches) or 1.0,
         policy.visit_s(len(engine.waiting), engine.options.slots, engine.service_s or 0.0),
