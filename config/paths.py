@@ -59,6 +59,11 @@ def measurements() -> Path:
     return home() / "measurements.json"
 
 
+def callers() -> Path:
+    """What was learned of the pauses of callers."""
+    return home() / "callers.json"
+
+
 def engine_records() -> Path:
     """One JSON file per engine that runs."""
     return _private(run_dir() / "engines")

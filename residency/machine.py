@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from roundhouse.footprint.need import Footprint
+from roundhouse.residency.callers import Callers
 from roundhouse.residency.desk import Counters, Desk, key_of
 from roundhouse.residency.engine import Engine, Lease, Measured, Options, Waiter
 from roundhouse.residency.facts import (
@@ -56,6 +57,7 @@ class Model:
     options: Options = field(default_factory=Options)
     footprint: Footprint | None = None
     measured: Measured = field(default_factory=Measured)
+    service_s: float | None = None
 
 
 @dataclass
@@ -76,6 +78,7 @@ class Machine:
         devices: Sequence[str] | Mapping[str, Ledger],
         bounds: Bounds | None = None,
         ram_budget: int | None = None,
+        callers: Callers | None = None,
     ) -> Machine:
         """A machine for ``models`` (name -> its device, or all that is known) on ``devices``."""
         known = {name: it if isinstance(it, Model) else Model(it) for name, it in models.items()}
@@ -87,11 +90,12 @@ class Machine:
                 it.footprint,
                 it.measured,
                 recalled=it.options.pinned or it.options.preload,
+                service_s=it.service_s,
             )
             for name, it in known.items()
         }
         ledgers = devices if isinstance(devices, Mapping) else {device: Ledger() for device in devices}
-        desk, bounds = Desk(), bounds or Bounds()
+        desk, bounds = Desk(callers=callers or Callers()), bounds or Bounds()
         ram = Ram(ram_budget, list(engines.values()))
         tracks = {
             device: Track(device, [e for e in engines.values() if e.device == device], desk, bounds, ram, it)

@@ -24,6 +24,7 @@ from roundhouse.launchers.gauge import open_gauge
 from roundhouse.launchers.records import sweep
 from roundhouse.launchers.registry import build_launcher
 from roundhouse.launchers.vllm import build_host
+from roundhouse.residency.callers import Callers
 from roundhouse.residency.control import Control
 from roundhouse.residency.engine import Options
 from roundhouse.residency.facts import Ticked
@@ -31,12 +32,15 @@ from roundhouse.residency.ledger import Ledger
 from roundhouse.residency.machine import Machine, Model
 from roundhouse.residency.memory import Memory
 from roundhouse.residency.scheduler import Scheduler
-from roundhouse.residency.store import Store
+from roundhouse.residency.store import Store, keep_callers, recall_callers
 from roundhouse.residency.track import Bounds
 
 log = logging.getLogger("roundhouse.residency")
 
 EXIT_CONFIG = 2
+REMEMBER_S = 60.0
+"""How often what is learned of callers is written down: a minute of it may be lost."""
+
 LINGER_S = 1
 """How long uvicorn waits for open responses when it ends; every lease has been answered by then."""
 
@@ -62,11 +66,13 @@ def build_machine(
             it.idle_stop_s,
             slots(it),
         )
-        models[name] = Model(entry.device, options, learned.footprint or launcher.expected(), learned.measured)
+        models[name] = Model(
+            entry.device, options, learned.footprint or launcher.expected(), learned.measured, learned.service_s
+        )
     bounds = Bounds(
         residency.max_wait_s, residency.drain_timeout_s, residency.max_waiting, residency.max_waiting_per_key
     )
-    return Machine.of(models, ledgers, bounds, ram_budget(residency))
+    return Machine.of(models, ledgers, bounds, ram_budget(residency), recall_callers(paths.callers()))
 
 
 def slots(launcher: BaseLauncher) -> int | None:
@@ -101,13 +107,17 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
         await scheduler.adopt()
         await asyncio.to_thread(sweep, paths.engine_records(), keep=scheduler.pids())
         scheduler.post(Ticked())  # what is to be preloaded
-        keeping = [asyncio.create_task(scheduler.watch_others(), name="watch others")]
+        keeping = [
+            asyncio.create_task(scheduler.watch_others(), name="watch others"),
+            asyncio.create_task(_remember(machine.desk.callers), name="remember callers"),
+        ]
         if host is not None:
             keeping.append(asyncio.create_task(host.run(), name="engine host"))
         yield
         for task in keeping:
             task.cancel()
         await asyncio.wait(keeping)
+        keep_callers(paths.callers(), machine.desk.callers.dump())
         if scheduler.broken is None:
             await scheduler.close()
 
@@ -132,6 +142,13 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
         await server.serve(sockets=[listener])
         closing.cancel()
     return 1 if scheduler.broken is not None or not server.started else 0
+
+
+async def _remember(callers: Callers) -> None:
+    """Write down what is learned of callers now and then, for the day on which nobody lets us end in order."""
+    while True:
+        await asyncio.sleep(REMEMBER_S)
+        await asyncio.to_thread(keep_callers, paths.callers(), callers.dump())
 
 
 def main(fd: int) -> int:

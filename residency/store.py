@@ -1,4 +1,4 @@
-"""What was measured of engines, kept over restarts: one JSON file in the home.
+"""What was learned, kept over restarts: of engines, and of callers, one JSON file each in the home.
 
 The key of an entry is the launcher's identity (model, flags, engine version) and the card with its driver: what was
 measured elsewhere does not count. A file that cannot be read is begun anew, with a warning; nothing else is lost.
@@ -6,13 +6,17 @@ measured elsewhere does not count. A file that cannot be read is begun anew, wit
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from roundhouse.footprint.need import Footprint
+from roundhouse.residency.callers import Callers
 from roundhouse.residency.engine import Engine, Measured
 
 log = logging.getLogger("roundhouse.store")
@@ -30,6 +34,7 @@ class Learned(BaseModel):
     stop_s: float | None = None
     sleep_s: dict[int, float] = {}
     wake_s: dict[int, float] = {}
+    service_s: float | None = None
     awake: int | None = None
     residual: int = 0
     pinned: int = 0
@@ -38,7 +43,13 @@ class Learned(BaseModel):
     def of(cls, engine: Engine) -> Learned:
         """What is known of ``engine`` now; its footprint only if it was measured."""
         it, memory = engine.measured, engine.footprint
-        learned = cls(start_s=it.start_s, stop_s=it.stop_s, sleep_s=dict(it.sleep_s), wake_s=dict(it.wake_s))
+        learned = cls(
+            start_s=it.start_s,
+            stop_s=it.stop_s,
+            sleep_s=dict(it.sleep_s),
+            wake_s=dict(it.wake_s),
+            service_s=engine.service_s,
+        )
         if memory is not None and not memory.estimated:
             learned.awake, learned.residual, learned.pinned = memory.awake, memory.residual, memory.pinned
         return learned
@@ -89,14 +100,35 @@ class Store:
         self._file.engines[key] = learned
         while len(self._file.engines) > ENTRIES:
             del self._file.engines[next(iter(self._file.engines))]
-        temporary = self._path.with_suffix(".tmp")
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(fd, "w") as file:
-                file.write(self._file.model_dump_json())
-            temporary.replace(self._path)
-        except OSError as error:
-            log.warning("event=store_not_written path=%s why=%r", self._path, error.strerror)
+        _write(self._path, self._file.model_dump_json())
 
     def _key(self, identity: str) -> str:
         return f"{identity}@{self._card}"
+
+
+def recall_callers(path: Path) -> Callers:
+    """The callers that the file at ``path`` remembers; a file that is none is begun anew, with a warning."""
+    try:
+        return Callers.load(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return Callers()
+    except (OSError, ValueError) as error:
+        log.warning("event=store_begun_anew path=%s why=%r", path, str(error))
+        return Callers()
+
+
+def keep_callers(path: Path, learned: Mapping[str, Any]) -> None:
+    """Write down ``Callers.dump()``; names in it are hashes of keys and the sessions that clients name."""
+    _write(path, json.dumps(learned))
+
+
+def _write(path: Path, text: str) -> None:
+    """All or nothing, for this user only. A disk that is full costs only the memory."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError as error:
+        log.warning("event=store_not_written path=%s why=%r", path, error.strerror)

@@ -8,7 +8,7 @@ from math import inf
 from roundhouse.bench.simulation import Request, Simulation
 from roundhouse.config.key_metadata import Priority
 from roundhouse.residency.callers import Callers
-from roundhouse.residency.engine import Options
+from roundhouse.residency.engine import Measured, Options
 from roundhouse.residency.facts import (
     Asked,
     Fact,
@@ -46,15 +46,19 @@ class Ours:
         self._sim = simulation
         self._debug = debug
         bound = inf if workload.max_wait_s is None else workload.max_wait_s
+        known = before.engines if before is not None else {}
+        callers = Callers.load(before.desk.callers.dump()) if before is not None else None
+        models = {}
+        for name, it in workload.models.items():
+            measured = known[name].measured if name in known else Measured()
+            service_s = known[name].service_s if name in known else None
+            models[name] = Model(DEVICE, Options(slots=it.slots), measured=measured, service_s=service_s)
         self.machine = Machine.of(
-            {name: Model(DEVICE, Options(slots=it.slots)) for name, it in workload.models.items()},
+            models,
             {DEVICE: Ledger()},
             Bounds(bound, NEVER_S, max_waiting=MANY, max_waiting_per_key=MANY, refuse_late=refuse),
+            callers=callers,
         )
-        if before is not None:
-            self.machine.desk.callers = Callers.load(before.desk.callers.dump())
-            for name, engine in self.machine.engines.items():
-                engine.measured, engine.service_s = before.engines[name].measured, before.engines[name].service_s
         self._wake: float | None = None
 
     def asked(self, request: Request) -> None:

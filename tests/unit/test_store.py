@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from roundhouse.footprint.need import GIB, Footprint
+from roundhouse.residency.callers import Callers
 from roundhouse.residency.engine import Engine, Measured
-from roundhouse.residency.store import ENTRIES, Learned, Store
+from roundhouse.residency.store import ENTRIES, Learned, Store, keep_callers, recall_callers
 
 
 @pytest.fixture
@@ -72,3 +73,17 @@ def test_a_folder_that_cannot_be_written_costs_only_the_memory(
     store.keep(engine(), "flags")
     assert "store_not_written" in caplog.text
     assert store.recall("flags").start_s == 31.0
+
+
+def test_callers_are_known_again_and_a_broken_file_is_begun_anew(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    callers = Callers()
+    for moment in range(5):
+        callers.asked("a", "m", 2.0 * moment)
+        callers.ended("a", "m", 2.0 * moment + 1)
+    keep_callers(path, callers.dump())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert recall_callers(path).dump() == callers.dump() != Callers().dump()
+    for text in ("", "[]", '{"callers": 3}'):
+        path.write_text(text)
+        assert recall_callers(path).dump() == Callers().dump()
+    assert caplog.text.count("store_begun_anew") == 3

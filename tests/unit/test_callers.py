@@ -1,0 +1,107 @@
+"""Who comes back: learned from pauses, bounded in memory, robust against odd callers and clocks."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from roundhouse.residency.callers import CALLERS, Callers
+
+
+def talk(callers: Callers, caller: str, gaps: list[float], now: float = 0.0, model: str = "m") -> float:
+    """Requests of no length with these pauses between them; the moment of the last one's end."""
+    callers.ended(caller, model, now)
+    for gap in gaps:
+        now += gap
+        callers.asked(caller, model, now)
+        callers.ended(caller, model, now)
+    return now
+
+
+def test_of_somebody_new_nothing_is_expected_while_nobody_was_ever_seen_to_come_back() -> None:
+    callers = Callers()
+    callers.ended("a", "m", 0.0)
+    assert callers.returns("m", 1.0, 16) == []
+
+
+def test_who_has_come_back_after_two_seconds_is_expected_after_two_seconds() -> None:
+    callers = Callers()
+    now = talk(callers, "a", [2.0] * 6)
+    (it,) = callers.returns("m", now + 0.5, 16)
+    assert it.chance == pytest.approx(1.0)
+    assert it.at == pytest.approx(now + 2.0)
+    assert it.by(now + 1.9) == 0.0
+    assert callers.returns("other", now, 16) == []
+
+
+def test_who_is_away_for_longer_than_ever_before_is_gone() -> None:
+    callers = Callers()
+    now = talk(callers, "a", [2.0] * 6)
+    assert callers.returns("m", now + 60, 16) == []
+
+
+def test_a_newcomer_is_judged_by_how_newcomers_behaved() -> None:
+    callers = Callers()
+    talk(callers, "agent", [1.0] * 3)
+    callers.ended("new", "m", 10.0)
+    (it,) = [r for r in callers.returns("m", 10.5, 16) if r.caller == "new"]
+    assert it.chance > 0.5
+    for number in range(40):  # now come many that ask only once
+        callers.ended(f"once {number}", "m", 20.0 + number)
+    callers.ended("newest", "m", 100.0)
+    chances = {r.caller: r.chance for r in callers.returns("m", 100.5, 64)}
+    assert chances.get("newest", 0.0) < 0.1
+
+
+def test_one_who_alternates_between_models_is_not_expected_back_at_the_first() -> None:
+    callers = Callers()
+    for number in range(12):
+        model = "ab"[number % 2]
+        callers.asked("x", model, float(number))
+        callers.ended("x", model, number + 0.5)
+    assert all(r.chance < 0.2 for r in callers.returns("b", 12.0, 16))
+
+
+def test_what_was_learned_is_kept_and_what_goes_on_is_not() -> None:
+    callers = Callers()
+    now = talk(callers, "a", [2.0] * 6)
+    again = Callers.load(json.loads(json.dumps(callers.dump())))
+    assert again.returns("m", now, 16) == []
+    again.ended("a", "m", 0.0)
+    (it,) = again.returns("m", 0.5, 16)
+    assert it.chance == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("document", [{}, {"callers": 3, "pool": []}, {"callers": {"a": [["x", 1]]}, "pool": []}])
+def test_what_is_no_memory_is_said_to_be_none(document: dict[str, object]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        Callers.load(document)
+
+
+def test_a_hundred_thousand_one_off_callers_cost_no_more_memory_than_a_few_thousand() -> None:
+    callers = Callers()
+    for number in range(100_000):
+        callers.asked(f"c{number}", "m", float(number))
+        callers.ended(f"c{number}", "m", number + 0.5)
+    assert len(callers._known) == CALLERS
+    assert sum(map(len, callers._by_model.values())) <= CALLERS
+    assert len(callers.dump()["callers"]) == 0
+
+
+def test_a_clock_that_goes_backwards_and_requests_that_never_ended_are_harmless() -> None:
+    callers = Callers()
+    callers.ended("a", "m", 100.0)
+    callers.asked("a", "m", 90.0)
+    callers.asked("a", "m", 80.0)
+    callers.ended("a", "m", 70.0)
+    for it in callers.returns("m", 60.0, 16):
+        assert 0.0 <= it.chance <= 1.0
+
+
+def test_an_agent_that_vanishes_is_forgotten_among_many_others() -> None:
+    callers = Callers()
+    talk(callers, "gone", [1.0] * 3)
+    for number in range(CALLERS):
+        talk(callers, f"c{number}", [1.0], now=float(number))
+    assert "gone" not in callers._known
