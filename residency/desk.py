@@ -68,7 +68,7 @@ class Desk:
     def grant_all(self, engine: Engine, now: float) -> None:
         """Let in who waits for the engine, which answers, as far as it has slots."""
         while engine.waiting and not engine.full:
-            ticket = engine.next_waiter()
+            ticket = engine.next_waiter(now)
             if ticket is None:
                 break
             waiter = engine.waiting[ticket]

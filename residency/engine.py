@@ -26,6 +26,9 @@ to 3.4 GiB a cycle (vllm-project/vllm#21336); allocators round, so that less mea
 SLEEPLESS_FIRST_S, SLEEPLESS_MAX_S = 600.0, 7200.0
 """After an engine failed to sleep or to wake its model is stopped instead for so long, doubled each time."""
 
+LONG = 0.5
+"""Past this share of its ``max_wait`` a request is let in before those that fairness would prefer."""
+
 SERVICE_SMOOTHING = 0.3
 """Weight of the newest answer's duration: answers differ more than starts do."""
 
@@ -165,11 +168,14 @@ class Engine:
         self.overdue.discard(ticket)
         self.collated.discard(ticket)
 
-    def next_waiter(self) -> Ticket | None:
-        """Whose turn it is: the next to be let in, by fairness; out of the collated ones while it drains."""
-        if self.state is State.READY:
-            return self._order.next(self.waiting)
-        return min(self.collated, default=None)
+    def next_waiter(self, now: float) -> Ticket | None:
+        """Whose turn it is: who has waited for long, else by fairness; while it drains, one of the collated."""
+        if self.state is not State.READY:
+            return min(self.collated, default=None)
+        oldest = next(iter(self.waiting.values()))
+        if now - oldest.since > LONG * (oldest.deadline - oldest.since):
+            return oldest.ticket
+        return self._order.next(self.waiting)
 
     def waited(self, now: float) -> float:
         """For how long those who wait have waited in all, each by its weight: waiter-seconds."""

@@ -6,7 +6,8 @@ takes ``1 / weight`` of virtual time, so that batch work gets a share, and never
 
 The bound: while a request waits that has ``r`` requests of its own caller before it, every other caller is let in at
 most ``(r + 1) * its weight / the request's weight + 1`` times. So one caller's 500 requests never stand before
-another's single one, and N callers of its own or lower priority cost it at most ``N * (r + 2)`` grants.
+another's single one, and N callers of its own or lower priority cost it at most ``N * (r + 2)`` grants. Only requests
+that have waited for more than half of their ``max_wait`` go before (``Engine.next_waiter``).
 """
 
 from __future__ import annotations
