@@ -433,12 +433,16 @@ class Track:
             for ticket in sorted(engine.overdue):
                 waited = now - engine.waiting[ticket].since
                 message = f"{engine.model} could not be brought onto {self.device} within {waited:.0f} s"
+                if engine.state is State.READY:
+                    message = (
+                        f"{engine.model} answers {engine.options.slots} at once and had no slot for {waited:.0f} s"
+                    )
                 self.desk.refuse_waiter(engine, ticket, Code.LOADING_TIMEOUT, message, retry_after(retry))
 
     def estimate(self, engine: Engine, now: float) -> float | None:
-        """Seconds until ``engine`` can be ready, drains apart; ``None`` when nothing was measured yet."""
+        """Seconds until ``engine`` can answer, drains apart; ``None`` when nothing was measured yet."""
         if engine.state.serves:
-            return 0.0
+            return policy.visit_s(len(engine.waiting), engine.options.slots, engine.service_s or 0.0)
         cost = engine.bring_s
         if cost is None:
             return None

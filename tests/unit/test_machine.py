@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from roundhouse.residency.engine import Options
 from roundhouse.residency.facts import (
     Adopted,
     Alarm,
@@ -25,9 +26,10 @@ from roundhouse.residency.facts import (
     Ticket,
     UnloadCommanded,
 )
-from roundhouse.residency.machine import Machine
+from roundhouse.residency.machine import Machine, Model
 from roundhouse.residency.snapshot import status
 from roundhouse.residency.states import IllegalMove, State
+from roundhouse.residency.track import Bounds
 from tests.support.driver import Driver
 
 
@@ -379,3 +381,43 @@ def test_status_has_the_public_shape(drive: Driver) -> None:
     assert seen["models"]["b"]["oldest_wait_s"] == 1.5
     assert seen["counters"]["granted"] == 1
     drive(Gone(holder))
+
+
+def test_an_engine_with_slots_lets_in_as_many_as_it_answers_at_once_and_says_so_to_those_who_waited_too_long() -> None:
+    models = {"a": Model("gpu0", Options(slots=2)), "b": Model("gpu0")}
+    drive = Driver(Machine.of(models, ["gpu0"], Bounds(max_wait_s=30)))
+    for _ in range(4):
+        drive.ask("a")
+    assert drive.ready("a") == [Grant(Ticket(1)), Grant(Ticket(2))]
+    assert Grant(Ticket(3)) in drive(Gone(Ticket(1)), after=10)
+    (refused,) = drive.tick()
+    assert isinstance(refused, Refuse)
+    assert refused.message == "a answers 2 at once and had no slot for 30 s"
+    assert refused.retry_after_s == 10.0  # an answer takes so long
+
+
+def test_who_waited_when_the_engine_became_ready_is_served_before_it_leaves() -> None:
+    models = {"a": Model("gpu0", Options(slots=1)), "b": Model("gpu0")}
+    drive = Driver(Machine.of(models, ["gpu0"]))
+    for _ in range(3):
+        drive.ask("a")
+    drive.ask("b")
+    assert drive.ready("a", after=10) == [Grant(Ticket(1)), Prepare("b")]
+    drive(SwitchCommanded(Ticket(90), "b"))
+    assert drive.state("a") is State.DRAINING
+    late, _ = drive.ask("a")
+    assert drive(Gone(Ticket(1))) == [Grant(Ticket(2))]
+    assert drive(Gone(Ticket(2))) == [Grant(Ticket(3))]
+    orders = drive(Gone(Ticket(3)))
+    assert Grant(late) not in orders
+    assert drive.state("a") is State.STOPPING
+
+
+def test_one_key_cannot_fill_the_queue_with_however_many_sessions() -> None:
+    drive = Driver(max_waiting_per_key=2)
+    for session in "xyz":
+        _, orders = drive.ask("a", caller=f"key/{session}")
+    (refused,) = orders
+    assert isinstance(refused, Refuse)
+    assert refused.code is Code.QUEUE_FULL
+    assert drive.ask("a", caller="other/x")[1] == []
