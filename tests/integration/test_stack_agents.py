@@ -1,0 +1,59 @@
+"""Three agents on three models, through real LiteLLM and real engines: few switches, as in virtual time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any
+
+import pytest
+
+from roundhouse.bench.switching import play
+from roundhouse.bench.workload import Workload
+from tests.support import fakes
+from tests.support.stack import Stack
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+MODELS = "abc"
+SWITCH_S, SERVICE_S, THINK_S, STEPS = 2.0, 0.3, 0.3, 5
+TOKENS = 3
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    flags = ["--start-delay", str(SWITCH_S), "--tokens", str(TOKENS), "--token-delay", str(SERVICE_S / TOKENS)]
+    with Stack(fakes.config(dict.fromkeys(MODELS, flags))) as it:
+        yield it
+
+
+def agent(stack: Stack, name: str) -> None:
+    """Ask the model of this name again and again, with a session of its own, and think in between."""
+    for _ in range(STEPS):
+        body = {"model": name, "messages": [{"role": "user", "content": f"{name} {time.time_ns()}"}]}
+        response = stack.http.post("/v1/chat/completions", json=body, headers={"x-session-id": name})
+        assert response.status_code == 200, response.text
+        Event().wait(THINK_S)  # an agent's thinking is time that passes, and nothing else
+
+
+def in_virtual_time() -> int:
+    steps: list[dict[str, Any]] = [{"service_s": SERVICE_S, "think_s": THINK_S} for _ in range(STEPS)]
+    document = {
+        "models": {name: {"switch_s": SWITCH_S} for name in MODELS},
+        "agents": [{"caller": name, "steps": [{"model": name, **step} for step in steps]} for name in MODELS],
+        "name": "three agents",
+    }
+    return len(play(Workload.model_validate(document), "ours").switches)
+
+
+def test_three_agents_cost_few_loads_as_in_virtual_time(stack: Stack) -> None:
+    with ThreadPoolExecutor(len(MODELS)) as pool:
+        for asked in [pool.submit(agent, stack, name) for name in MODELS]:
+            asked.result()
+    expected = in_virtual_time()
+    assert expected < len(MODELS) * STEPS / 3
+    # Pauses that a busy machine stretches cost some; whoever leaves at the first idle moment makes one a request.
+    assert expected <= stack.counter("starts") <= 2 * expected
+    assert stack.counter("refused") == 0
