@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -70,12 +71,18 @@ for name in names:
 print(*names)
 """
     names = _run(python, "-W", "ignore", "-c", code, cwd=tmp_path).split()
-    for part in ("bench", "cli", "config", "deploy", "hooks", "launchers", "proxy", "residency"):
+    for part in ("bench", "cli", "config", "deploy", "footprint", "hooks", "launchers", "plan", "proxy", "residency"):
         assert f"roundhouse.{part}" in names
 
 
 def test_the_command_is_there(python: Path, tmp_path: Path) -> None:
     assert "Usage: roundhouse" in _run(python.parent / "roundhouse", "--help", cwd=tmp_path)
+
+
+def test_what_fits_is_told_without_a_card_and_a_network(python: Path, tmp_path: Path) -> None:
+    argv = ["env", "HF_HUB_OFFLINE=1", python.parent / "roundhouse", "plan", "--device", "16GiB", "--json"]
+    told = json.loads(_run(*argv, cwd=tmp_path))
+    assert [it["fits"] for it in told["models"].values()] == [True, True, True]
 
 
 def test_presets_and_locks_come_with_it(python: Path, tmp_path: Path) -> None:

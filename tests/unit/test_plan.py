@@ -27,7 +27,7 @@ from tests.support import models
 
 CONFIGS: dict[str, dict[str, Any]] = json.loads(SHIPPED.read_text(encoding="utf-8"))
 ORIGINAL = ("Qwen2.5-VL-7B-Instruct", "Qwen2.5-14B-Instruct", "Qwen2.5-Coder-7B-Instruct")
-"""The set-up that Roundhouse replaces had these three in 16 bits, at a share of 0.85 of 16 GB."""
+"""In 16 bits, at a share of 0.85 of 16 GB: a set-up that people have tried, and that cannot work."""
 
 Run = Callable[..., Result]
 
