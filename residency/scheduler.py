@@ -132,10 +132,11 @@ class Scheduler:
 
     def post(self, fact: Fact) -> None:
         """Give the machine a fact and carry out what it orders."""
+        now = self.now  # one moment for both: a microsecond later a wake-up may be due that was not
         try:
-            orders = self.machine.handle(fact, self.now)
+            orders = self.machine.handle(fact, now)
             if self._debug:
-                check(self.machine, self.now)
+                check(self.machine, now)
         except Exception as error:
             log.exception("event=bug fact=%r", fact)
             self.broken = error
