@@ -114,7 +114,7 @@ async def test_a_model_that_is_asked_for_again_and_again_does_not_starve_another
         await asyncio.gather(*callers)
         await asyncio.gather(*answers)
     assert response.status_code == 200
-    assert 4 < waited < 8 + 2 + 0.5 + 3  # the gate let b in, not a moment in which a was dry; 3 s for a busy machine
+    assert waited < 8 + 2 + 0.5 + 3  # max_wait, a drain, a switch; 3 s for a busy machine. The gate may shut sooner.
 
 
 def test_a_repeated_question_is_answered_from_the_cache_without_a_switch(stack: Stack) -> None:
