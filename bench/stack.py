@@ -162,14 +162,15 @@ class Stack:
         return RuntimeError(f"{name} did not answer at {where}; the end of its log:\n{log[-2000:]}")
 
     def cpu_s(self, *names: str) -> float:
-        """Processor seconds used so far by services and all of their children."""
+        """Processor seconds used so far by services and their workers: engines have sessions of their own."""
         total = 0.0
         for name in names:
             root = psutil.Process(self.processes[name].pid)
             for process in (root, *root.children(recursive=True)):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    times = process.cpu_times()
-                    total += times.user + times.system
+                with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                    if os.getsid(process.pid) == root.pid:
+                        times = process.cpu_times()
+                        total += times.user + times.system
         return total
 
     def close(self) -> None:
