@@ -96,6 +96,8 @@ class ResidencyHook(CustomLogger):
             return
         if task.cancelling():  # the client left during a look-up in Redis: LiteLLM's swallows the cancellation
             raise asyncio.CancelledError
+        if kind == "acompletion":  # the look-up was made; for other kinds LiteLLM needs its own
+            kwargs["cache"] = {**(kwargs.get("cache") or {}), "no-cache": True}
         lease = await self._acquire(model, kwargs)
         self._held.setdefault(call, {})[task] = lease
         lease.on_release = lambda: self._forget(call, task)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.support import fakes
 from tests.support.stack import Stack
@@ -171,3 +172,12 @@ def test_switch_and_unload_over_the_gateway(stack: Stack) -> None:
 def test_nothing_ever_needed_the_backstop(stack: Stack) -> None:
     assert "roundhouse_backstop_releases_total 0.0" in stack.http.get("/residency/metrics").text
     assert stack.leases() == 0
+
+
+def test_a_question_that_the_cache_does_not_know_is_looked_up_once(stack: Stack) -> None:
+    """By us, before the wait: LiteLLM need not ask again."""
+    path = str(stack.home / "run" / "redis.sock")
+    with redis.Redis(unix_socket_path=path, password=stack._env["REDIS_PASSWORD"]) as server:
+        before = server.info("commandstats")["cmdstat_get"]["calls"]
+        assert stack.chat("a", f"new {time.time_ns()}").status_code == 200
+        assert server.info("commandstats")["cmdstat_get"]["calls"] == before + 1
