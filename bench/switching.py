@@ -22,7 +22,7 @@ from roundhouse.residency.machine import Machine
 
 SHIPPED = Path(__file__).with_name("workloads")
 DEFAULT = ("ours", "llama-swap", "ollama", "llmux", "llmsnap")
-CONSTANTS = ("QUANTUM", "SURE", "ROUND_TRIP", "PATIENCE")
+CONSTANTS = ("QUANTUM", "SURE", "ROUND_TRIP", "STREAM", "PATIENCE")
 POLICIES = ("ours", *PEERS, "optimum")
 
 

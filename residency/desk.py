@@ -73,6 +73,8 @@ class Desk:
                 break
             waiter = engine.waiting[ticket]
             self.dequeue(engine, ticket)
+            if not engine.leases:
+                engine.busy_since = now
             engine.leases[ticket] = Lease(waiter.caller, now)
             engine.used = now
             self.counters.granted += 1

@@ -117,6 +117,7 @@ class Engine:
     cold: bool = True  # neither started nor prepared since this process began
     since: float = 0.0
     used: float = 0.0  # when it last had a request
+    busy_since: float = 0.0  # since when it has answered somebody without a break
     recalled: bool = False  # brought onto its device by no request: pinned, preloaded, default
     dismissed: bool = False  # a person took it off: it does not come back by itself
     broken: bool = False  # its main process is gone
@@ -247,6 +248,11 @@ class Engine:
         if self.state in (State.ASLEEP, State.SLEEPING, State.WAKING) and self.level in self.measured.wake_s:
             return self.measured.wake_s[self.level]
         return self.measured.start_s
+
+    def drain_s(self, now: float) -> float:
+        """How long those who are being answered will take yet, if the last of them takes as long as others did."""
+        last = next(reversed(self.leases.values()), None)
+        return 0.0 if last is None else max(0.0, last.since + (self.service_s or 0.0) - now)
 
     def leave_s(self, level: int) -> float:
         """Measured seconds to go to sleep at ``level``, or with 0 to stop; 0 if that was never seen."""

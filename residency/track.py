@@ -189,9 +189,8 @@ class Track:
         there = [e for e in self.engines if not e.state.serves and e.wanted]
         while there:
             asked = [e for e in there if e.asked_for] or there
-            usual = self._usual_s
-            demands = [demand(e, now, usual) for e in asked if e.model not in self.left]
-            demands = demands or [demand(e, now, usual) for e in asked]
+            demands = [self._demand(e, now) for e in asked if e.model not in self.left]
+            demands = demands or [self._demand(e, now) for e in asked]
             engine = self.engine(policy.next_demand(demands, now).model)
             leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine))
             if leaves is not None:
@@ -200,6 +199,25 @@ class Track:
             engine.recalled = False
             there.remove(engine)
         return None
+
+    def _demand(self, engine: Engine, now: float) -> policy.Demand:
+        """What waits for the engine; if nobody asked for it, since ``now`` and for as long as it takes."""
+        oldest, deadline = engine.oldest, engine.deadline
+        if oldest is None:
+            oldest = now
+        elif engine.overdue:
+            deadline = oldest
+        return policy.Demand(
+            engine.model,
+            oldest,
+            inf if deadline is None else deadline,
+            self._usual_s if engine.bring_s is None else engine.bring_s,
+            bool(engine.switches),
+            engine.weight + len(engine.switches) or 1.0,
+            policy.visit_s(len(engine.waiting), engine.options.slots, engine.service_s or 0.0),
+            engine.waited(now) if engine.waiting else 0.0,
+            self.desk.callers.strangers(engine.model, now),
+        )
 
     def holders(self, now: float, beside: Engine | None = None) -> list[Holder]:
         """Everybody who has memory of this device, ``beside`` apart."""
@@ -282,8 +300,11 @@ class Track:
             ready_since=self.ready_since,
             contested_since=now if self.contested_since is None else self.contested_since,
             dry_since=max(e.used for e in awake),
+            busy_since=min((e.busy_since for e in awake if e.leases), default=now),
             owed=self.owed,
             queued=sum(e.weight for e in awake),
+            strangers=sum(self.desk.callers.strangers(e.model, now) for e in awake),
+            drain_s=max(e.drain_s(now) for e in awake),
             busy=not all(e.dry for e in awake),
             shut=any(e.state is State.DRAINING for e in awake),
         )
@@ -414,7 +435,7 @@ class Track:
             leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine)) if now >= at else None
             if leaves is not None and not any(self.engine(leave.model).leases for leave in leaves):
                 engine.recalled = True
-                self._make_way(engine, leaves, [demand(engine, now, self._usual_s)], now)
+                self._make_way(engine, leaves, [self._demand(engine, now)], now)
                 return True
         return False
 
@@ -474,25 +495,3 @@ class Track:
 def retry_after(seconds: float | None) -> float:
     """An honest ``Retry-After`` in whole seconds, from an estimate."""
     return float(max(1, ceil(UNMEASURED_S if seconds is None else seconds)))
-
-
-def demand(engine: Engine, now: float, unmeasured_s: float) -> policy.Demand:
-    """What waits for the engine; one that nobody asked for has waited since ``now``, and for as long as it takes.
-
-    ``unmeasured_s``: what bringing it on is taken to cost if that was never seen.
-    """
-    oldest, deadline = engine.oldest, engine.deadline
-    if oldest is None:
-        oldest = now
-    elif engine.overdue:
-        deadline = oldest
-    return policy.Demand(
-        engine.model,
-        oldest,
-        inf if deadline is None else deadline,
-        unmeasured_s if engine.bring_s is None else engine.bring_s,
-        bool(engine.switches),
-        engine.weight + len(engine.switches) or 1.0,
-        policy.visit_s(len(engine.waiting), engine.options.slots, engine.service_s or 0.0),
-        engine.waited(now) if engine.waiting else 0.0,
-    )
