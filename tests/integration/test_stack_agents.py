@@ -1,4 +1,4 @@
-"""Three agents on three models, through real LiteLLM and real engines: few switches, as in virtual time."""
+"""Three agents on three models, through real LiteLLM and real engines: the loads of virtual time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from tests.support.stack import Stack
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 MODELS = "abc"
-SWITCH_S, SERVICE_S, THINK_S, STEPS = 2.0, 0.3, 0.3, 5
+SWITCH_S, SERVICE_S, THINK_S, STEPS = 6.0, 0.6, 0.3, 5
+"""Switches are long against the tenths of a second that a busy machine adds to a pause."""
 TOKENS = 3
 
 
@@ -48,12 +49,11 @@ def in_virtual_time() -> int:
     return len(play(Workload.model_validate(document), "ours").switches)
 
 
-def test_three_agents_cost_few_loads_as_in_virtual_time(stack: Stack) -> None:
+def test_three_agents_cost_as_many_loads_as_in_virtual_time(stack: Stack) -> None:
     with ThreadPoolExecutor(len(MODELS)) as pool:
         for asked in [pool.submit(agent, stack, name) for name in MODELS]:
             asked.result()
     expected = in_virtual_time()
     assert expected < len(MODELS) * STEPS / 3
-    # Pauses that a busy machine stretches cost some; whoever leaves at the first idle moment makes one a request.
-    assert len(MODELS) <= stack.counter("starts") <= 2.5 * expected
+    assert stack.counter("starts") == expected
     assert stack.counter("refused") == 0
