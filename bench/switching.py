@@ -134,6 +134,7 @@ FIGURES = (
     "serving_share",
     "by_model",
     "by_caller",
+    "intervals_held",
 )
 
 
@@ -151,7 +152,16 @@ def _figures(workload: str, name: str, simulation: Simulation) -> dict[str, Any]
         "serving_share": round(_serving_s(requests) / makespan, 4) if makespan else 0.0,
         "by_model": _by(requests, lambda r: r.model),
         "by_caller": _by(requests, lambda r: r.caller),
+        "intervals_held": _intervals_held(simulation.router),
     }
+
+
+def _intervals_held(router: object) -> float | None:
+    """The share of waits that lay in the interval stated when they began; only ours states any."""
+    if not isinstance(router, Ours) or not router.machine.desk.calibration.stated:
+        return None
+    it = router.machine.desk.calibration
+    return round(it.held / it.stated, 4)
 
 
 def _waits(requests: Iterable[Request]) -> dict[str, float | None]:

@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
 
 from roundhouse.footprint.need import MIB, Footprint
+from roundhouse.residency.calibration import Forecast
 from roundhouse.residency.facts import Ticket
 from roundhouse.residency.fairness import FairQueue
 from roundhouse.residency.states import State, move
@@ -38,13 +39,18 @@ SMOOTHING = 0.5
 
 @dataclass(slots=True)
 class Waiter:
-    """A request in the queue: since when, until when (clock seconds), whose, and how much it weighs."""
+    """A request in the queue: since when, until when (clock seconds), whose, and how much it weighs.
+
+    ``place``: how many were to be let in before it when it came; ``forecast``: how long it was told then to wait.
+    """
 
     ticket: Ticket
     since: float
     deadline: float
     caller: str = ""
     weight: float = 1.0
+    place: int = 0
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +158,11 @@ class Engine:
     # --- the queue ---------------------------------------------------------------------------
 
     def enqueue(self, waiter: Waiter) -> None:
-        """Add a request."""
+        """Add a request, and tell it its place."""
+        waiter.place = min(len(self.waiting), self._order.add(waiter.ticket, waiter.caller, waiter.weight))
         self.waiting[waiter.ticket] = waiter
         self.weight += waiter.weight
         self._since += waiter.weight * waiter.since
-        self._order.add(waiter.ticket, waiter.caller, waiter.weight)
         heapq.heappush(self._deadlines, (waiter.deadline, waiter.ticket))
 
     def dequeue(self, ticket: Ticket) -> None:

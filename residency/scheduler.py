@@ -123,12 +123,14 @@ class Scheduler:
         """The main process of every engine that is looked after."""
         return {process.pid for process in self._processes.values()}
 
-    def queued(self, model: str) -> Event:
-        """What a request for ``model`` is told when it has to wait."""
+    def queued(self, model: str, ticket: Ticket) -> Event:
+        """What a request, or a command, that waits for ``model`` is told: its position, and the seconds it waits."""
         engine = self.machine.engines[model]
-        estimate = self.machine.estimate(engine, self.now)
-        event: Event = {"event": "queued", "model": model, "position": len(engine.waiting)}
-        return event | {"estimate_s": None if estimate is None else round(estimate, 1)}
+        waiter = engine.waiting.get(ticket)
+        forecast = waiter.forecast if waiter else None
+        forecast = forecast or self.machine.forecast(engine, self.now)
+        position = waiter.place + 1 if waiter else len(engine.waiting)
+        return {"event": "queued", "model": model, "position": position, **forecast.seconds()}
 
     def post(self, fact: Fact) -> None:
         """Give the machine a fact and carry out what it orders."""

@@ -140,7 +140,14 @@ async def test_the_lease_route_streams_events_and_holds_while_it_is_open(path: P
                 events.append(json.loads(await anext(lines)))
             assert leases(r, "a") == 1
         await r.until(lambda: leases(r, "a") == 0)
-        assert events[0]["event"] == "queued"
+        assert events[0] == {
+            "event": "queued",
+            "model": "a",
+            "position": 1,
+            "estimate_s": None,  # it was never started
+            "low_s": 0.0,
+            "high_s": r.scheduler.machine.bounds.max_wait_s,
+        }
 
 
 async def test_switch_and_unload_stream_to_their_end(path: Path) -> None:

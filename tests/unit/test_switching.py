@@ -136,5 +136,6 @@ def test_what_is_printed_as_json_has_the_promised_keys() -> None:
     keys = {
         "workload", "policy", "loads", "switch_s", "makespan_s", "wait_mean_s", "wait_p50_s", "wait_p95_s",
         "wait_max_s", "served", "refused", "left", "serving_share", "by_model", "by_caller",
+        "intervals_held",
     }  # fmt: skip
     assert keys <= json.loads(json.dumps(it)).keys()
