@@ -101,8 +101,7 @@ def _answers_s(engine: Engine, now: float) -> float:
     service = engine.service_s or 0.0
     if engine.collated:
         return policy.visit_s(len(engine.collated), engine.options.slots, service)
-    oldest = next(iter(engine.leases.values()), None)
-    return 0.0 if oldest is None else max(LATE * service, oldest.since + service - now)
+    return max(LATE * service, engine.drain_s(now)) if engine.leases else 0.0
 
 
 def guess(engine: Engine, it: Before, place: int, now: float) -> Guess:
