@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from roundhouse.bench import journal
 from roundhouse.bench.optimum import optimum
 from roundhouse.bench.policies import PEERS
 from roundhouse.bench.policies.ours import Ours
@@ -37,6 +38,11 @@ class Result:
 def workloads(paths: Iterable[Path]) -> list[Workload]:
     """The workloads of files and folders; of ours where none is named. Raises WorkloadError."""
     return [w for path in (list(paths) or [SHIPPED]) for w in load(path)]
+
+
+def journals(paths: Iterable[Path]) -> list[Workload]:
+    """What residency's journals tell, a workload for each device. Raises WorkloadError."""
+    return [w for path in paths for w in journal.workloads(path)]
 
 
 def policies(names: Iterable[str]) -> list[str]:

@@ -39,6 +39,7 @@ from roundhouse.residency.facts import (
     Woke,
 )
 from roundhouse.residency.invariants import check
+from roundhouse.residency.journal import Journal
 from roundhouse.residency.machine import Machine
 from roundhouse.residency.memory import GaugeError, Memory, NotReleased
 from roundhouse.residency.store import Store
@@ -65,6 +66,7 @@ class Scheduler:
         launchers: Mapping[str, Launcher],
         memory: Memory | None = None,
         store: Store | None = None,
+        journal: Journal | None = None,
         *,
         debug: bool = False,
     ) -> None:
@@ -72,6 +74,7 @@ class Scheduler:
         self._launchers = launchers
         self._memory = memory or Memory(None)
         self._store = store
+        self._journal = journal
         self._debug = debug
         self._loop = asyncio.get_running_loop()
         self._tickets = itertools.count(1)
@@ -146,6 +149,8 @@ class Scheduler:
             raise
         if self._store is not None and isinstance(fact, LEARNS):
             self._store.keep(self.machine.engines[fact.model], self._launchers[fact.model].identity)
+        if self._journal is not None:
+            self._journal.record(fact, orders, now)
         for order in orders:
             self._act(order)
         self._set_timer()

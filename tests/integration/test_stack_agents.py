@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from roundhouse.bench import journal
 from roundhouse.bench.switching import play
 from roundhouse.bench.workload import Workload
 from tests.support import fakes
@@ -26,7 +28,7 @@ TOKENS = 3
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     flags = ["--start-delay", str(SWITCH_S), "--tokens", str(TOKENS), "--token-delay", str(SERVICE_S / TOKENS)]
-    with Stack(fakes.config(dict.fromkeys(MODELS, flags))) as it:
+    with Stack(fakes.config(dict.fromkeys(MODELS, flags), journal=True)) as it:
         yield it
 
 
@@ -57,3 +59,13 @@ def test_three_agents_cost_as_many_loads_as_in_virtual_time(stack: Stack) -> Non
     assert expected < len(MODELS) * STEPS / 3
     assert stack.counter("starts") == expected
     assert stack.counter("refused") == 0
+
+
+def test_its_journal_is_private_and_can_be_played_again(stack: Stack) -> None:
+    file = stack.home / "journal.jsonl"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    text = file.read_text()
+    assert not any(it in text for it in ("content", "user", "sk-", stack.key))
+    (day,) = journal.workloads(file)
+    assert day.requests == len(MODELS) * STEPS
+    assert len(play(day, "ours").switches) == in_virtual_time()
