@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from math import ceil, inf
 
 from roundhouse.residency.callers import Return
@@ -99,14 +100,36 @@ class Resident:
     shut: bool = False
 
 
+class Kind(StrEnum):
+    """What a decision is, in a word: a label of metrics and events."""
+
+    OPEN = "open"
+    """The resident is in use, and its gate open."""
+    LINGER = "linger"
+    """It is dry, and idles for callers who are expected back."""
+    GATE = "gate"
+    """It is in use, and its gate is shut: staying has cost enough."""
+    DRY = "dry"
+    """It is left because it is dry."""
+    ORDERED = "ordered"
+    """It is left because a person ordered another model."""
+    DRAINING = "draining"
+    """It was decided before that it leaves."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Whether the resident stays, and lets people in, until asked again at ``wake_at``; else it leaves once dry."""
 
-    stay: bool
+    kind: Kind
     target: str
     wake_at: float
     reason: str
+
+    @property
+    def stay(self) -> bool:
+        """Whether it stays."""
+        return self.kind in (Kind.OPEN, Kind.LINGER)
 
 
 def likely_next(cold: Sequence[str]) -> str | None:
@@ -155,13 +178,13 @@ def decide(now: float, resident: Resident, demands: Sequence[Demand], returns: S
     """Decide over ``resident`` while ``demands`` wait for other models; ``returns``: who may come back to it."""
     target = next_demand(demands, now)
 
-    def leave(why: str) -> Decision:
-        return Decision(False, target.model, inf, why)
+    def leave(kind: Kind, why: str) -> Decision:
+        return Decision(kind, target.model, inf, why)
 
     if target.commanded:
-        return leave(f"switch to {target.model} was ordered")
+        return leave(Kind.ORDERED, f"switch to {target.model} was ordered")
     if resident.shut:
-        return leave(f"draining for {target.model}")
+        return leave(Kind.DRAINING, f"draining for {target.model}")
     weight = sum(d.weight for d in demands)
     back_s = resident.drain_s / 2 + sum(d.work_s for d in demands) + resident.cost_s
     known = resident.queued * back_s + sum(_loss(r, back_s, now) for r in returns)
@@ -175,9 +198,9 @@ def decide(now: float, resident: Resident, demands: Sequence[Demand], returns: S
     gate = min(rent, last_moment(demands, resident))
     if now >= gate:
         waited = now - target.oldest
-        return leave(f"{target.model} has waited {waited:.1f} s: its turn has come")
+        return leave(Kind.GATE, f"{target.model} has waited {waited:.1f} s: its turn has come")
     if resident.busy or resident.queued:
-        return Decision(True, target.model, gate, f"gate shuts in {gate - now:.1f} s for {target.model}")
+        return Decision(Kind.OPEN, target.model, gate, f"gate shuts in {gate - now:.1f} s for {target.model}")
     return _linger(now, resident, target, weight + _coming(target, demands), back_s, returns, gate)
 
 
@@ -230,9 +253,12 @@ def _linger(
         who = f"caller {soonest.caller[:8]} expected back in {max(0.0, soonest.at - now):.1f} s"
         cost = weight * (until - now)
         return Decision(
-            True, target.model, until, f"linger: {who}, costs at most {cost:.1f} waiter-seconds to save {best:.1f}"
+            Kind.LINGER,
+            target.model,
+            until,
+            f"linger: {who}, costs at most {cost:.1f} waiter-seconds to save {best:.1f}",
         )
-    return Decision(False, target.model, inf, f"dry: {target.model} is next")
+    return Decision(Kind.DRY, target.model, inf, f"dry: {target.model} is next")
 
 
 def visit_s(waiting: int, slots: int | None, service_s: float) -> float:

@@ -80,6 +80,7 @@ class Scheduler:
         self._tickets = itertools.count(1)
         self._sinks: dict[Ticket, Sink] = {}
         self._watchers: set[Sink] = set()
+        self._said: dict[str, int] = {}  # how many decisions of each device were told
         self._processes: dict[str, Process] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._moves: dict[str, asyncio.Task[None]] = {}  # falling asleep, or waking
@@ -153,7 +154,17 @@ class Scheduler:
             self._journal.record(fact, orders, now)
         for order in orders:
             self._act(order)
+        self._tell_reasons()
         self._set_timer()
+
+    def _tell_reasons(self) -> None:
+        """Tell those who watch why a device stays with its model, or leaves it, when that has changed."""
+        for track in self.machine.tracks.values():
+            said = sum(track.decided.counts.values())
+            if said != self._said.get(track.device, 0):
+                self._said[track.device] = said
+                log.debug("event=decided device=%s reason=%r", track.device, track.decided.reason)
+                self._announce({"event": "decided", "device": track.device, "reason": track.decided.reason})
 
     # --- orders --------------------------------------------------------------------------------
 
@@ -248,7 +259,9 @@ class Scheduler:
 
     def _log_switch(self, model: str) -> None:
         track = self.machine.tracks[self._device(model)]
-        log.info("event=switch device=%s from=%s to=%s reason=%r", track.device, track.came_from, model, track.reason)
+        log.info(
+            "event=switch device=%s from=%s to=%s reason=%r", track.device, track.came_from, model, track.decided.reason
+        )
 
     async def _run(self, model: str) -> None:
         """Bring one engine up and watch it until it is gone. Cancelled by ``_stop`` while starting."""

@@ -16,6 +16,7 @@ from roundhouse.footprint.need import GIB, Footprint
 from roundhouse.residency import ledger, policy
 from roundhouse.residency.calibration import Forecast
 from roundhouse.residency.callers import Return
+from roundhouse.residency.decided import Decided
 from roundhouse.residency.desk import Desk
 from roundhouse.residency.engine import SERVICE_SMOOTHING, Engine
 from roundhouse.residency.estimate import UNMEASURED_S, Outlook, retry_after
@@ -76,7 +77,7 @@ class Track:
     prepared: str | None = None
     switching_since: float | None = None
     settle_until: float = 0.0
-    reason: str = ""
+    decided: Decided = field(default_factory=Decided)
     wake_at: float = inf
     stays_until: float = 0.0  # when the gate of who answers shuts, or who lingers leaves, as decided last
     ready_since: float = 0.0  # since when who came last is there
@@ -120,6 +121,7 @@ class Track:
         """The engine that was to come answers: a new account begins."""
         self.target = self.switching_since = self.contested_since = None
         self.left.clear()
+        self.decided.over()
         self.ready_since, self.owed, self._counted, self._waiting, self._looked = now, 0.0, now, 0.0, None
 
     def _charge(self, now: float) -> None:
@@ -258,11 +260,10 @@ class Track:
         asleep = [e for e in self.engines if e.model in leaving and not e.state.serves]
         awake = [e for e in self.engines if e.model in leaving and e.state.serves]
         self._reopen((e for e in self.engines if e.model not in leaving), now)
-        reason = f"{engine.model} is wanted"
         if awake:
             decision = self._looked_at(awake, demands, now)
             self._wake(decision.wake_at, now)
-            self.reason = reason = decision.reason
+            self.decided.note(decision)
             if decision.stay:
                 self.stays_until = decision.wake_at
                 self.lingers = all(e.dry for e in awake)
@@ -271,17 +272,18 @@ class Track:
                 return
             for it in awake:
                 if it.state is State.READY:
-                    it.go(State.DRAINING, now, reason)
+                    it.go(State.DRAINING, now, self.decided.reason)
         if self.switching_since is None:
             self.switching_since, self.came_from = now, awake[0].model if awake else None
-        self.target, self.reason = engine.model, reason
+        self.target = engine.model
+        self.decided.wanted(engine.model)
         for it in (*asleep, *(e for e in awake if self._may_go(e, now))):
             self.left.add(it.model)
             if it in awake and self.contested_since is not None:
                 visit_s = now - self.contested_since
                 old = visit_s if self.visit_s is None else self.visit_s
                 self.visit_s = old + SERVICE_SMOOTHING * (visit_s - old)
-            self._leave(it, leaving[it.model], now, force=bool(it.leases), reason=reason)
+            self._leave(it, leaving[it.model], now, force=bool(it.leases), reason=self.decided.reason)
             return
         if awake:
             self._prepare(engine.model)
@@ -382,6 +384,7 @@ class Track:
     def _nobody_waits(self, now: float) -> None:
         self.target = self.switching_since = self.prepared = None
         self.left.clear()
+        self.decided.over()
         self._reopen(self.engines, now)
         if self.desk.closing or self._give_way(now) or self._rest(now) or self._recall(now):
             return

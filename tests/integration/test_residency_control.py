@@ -186,6 +186,23 @@ async def test_metrics_and_events_show_the_same_state(path: Path) -> None:
             assert await anext(lines) == "event: status"
 
 
+async def test_why_a_model_is_left_stands_in_the_log_the_events_and_the_metrics(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="roundhouse.residency")
+    async with residency(path) as r, http(path) as client:
+        events: list[dict[str, object]] = []
+        r.scheduler.watch(events.append)
+        await client.post("/switch", json={"model": "a"})
+        await client.post("/switch", json={"model": "b"})
+        reason = "switch to b was ordered"
+        assert [it["reason"] for it in events if it["event"] == "decided"] == [reason]
+        assert [it["reason"] for it in events if it["event"] == "stopping"] == [reason]
+        assert f"event=switch device=gpu0 from=a to=b reason={reason!r}" in caplog.text
+        text = (await client.get("/metrics")).text
+        assert 'roundhouse_decisions_total{device="gpu0",kind="ordered"} 1.0' in text
+
+
 async def test_bad_bodies_are_refused(path: Path) -> None:
     async with residency(path) as _, http(path) as client:
         for body in (b"", b"{", b"[]", b'{"model": 3}'):

@@ -27,6 +27,7 @@ from roundhouse.residency.facts import (
     UnloadCommanded,
 )
 from roundhouse.residency.machine import Machine, Model
+from roundhouse.residency.policy import Kind
 from roundhouse.residency.snapshot import status
 from roundhouse.residency.states import IllegalMove, State
 from roundhouse.residency.track import Bounds
@@ -373,6 +374,7 @@ def test_status_has_the_public_shape(drive: Driver) -> None:
             "resident": "a",
             "residents": ["a"],
             "switching": {"from": "a", "to": "b", "phase": "draining", "elapsed_s": 1.5, "estimate_s": None},
+            "decisions": dict.fromkeys(Kind, 0) | {"ordered": 1},
             "memory": {"capacity": None, "for_models": None, "others": 0},
         }
     ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from roundhouse.residency.callers import Return
-from roundhouse.residency.policy import Demand, Resident, decide
+from roundhouse.residency.decided import Decided
+from roundhouse.residency.policy import Decision, Demand, Kind, Resident, decide
 
 NOW = 100.0
 OTHER = Demand("b", oldest=NOW, deadline=NOW + 300, cost_s=10.0, weight=1.0, visit_s=2.0)
@@ -44,3 +45,31 @@ def test_a_dry_model_does_not_idle_where_more_and_more_strangers_would_wait() ->
 def test_a_bound_that_nobody_can_keep_is_no_reason_to_leave_at_once() -> None:
     impossible = replace(OTHER, deadline=NOW + 1)
     assert decide(NOW, BUSY, [impossible], ()).stay
+
+
+def test_each_decision_has_its_kind() -> None:
+    coming = [Return("c", [(NOW + 3, 1.0)], [NOW + 3])]
+    dry = replace(BUSY, busy=False)
+    ordered = replace(OTHER, commanded=True)
+    late = replace(OTHER, oldest=NOW - 300, deadline=NOW)
+    kinds = [
+        decide(NOW, BUSY, [OTHER], ()).kind,
+        decide(NOW, dry, [OTHER], coming).kind,
+        decide(NOW, BUSY, [late], ()).kind,
+        decide(NOW, dry, [OTHER], ()).kind,
+        decide(NOW, BUSY, [ordered], ()).kind,
+        decide(NOW, replace(BUSY, shut=True), [OTHER], ()).kind,
+    ]
+    assert kinds == list(Kind)
+
+
+def test_while_it_drains_the_reason_is_the_one_for_which_it_does_and_what_goes_on_counts_once() -> None:
+    decided = Decided()
+    for kind, reason in [(Kind.OPEN, "1 s"), (Kind.OPEN, "0 s"), (Kind.GATE, "its turn"), (Kind.DRAINING, "drains")]:
+        decided.note(Decision(kind, "b", NOW, reason))
+    decided.wanted("b")
+    assert decided.reason == "its turn"
+    assert (decided.counts[Kind.OPEN], decided.counts[Kind.GATE], decided.counts[Kind.DRAINING]) == (1, 1, 0)
+    decided.over()
+    decided.wanted("c")
+    assert decided.reason == "c is wanted"
