@@ -50,6 +50,7 @@ class Home:
             "LITELLM_SALT_KEY": "sk-" + secrets.token_hex(16),
             "ROUNDHOUSE_ENGINE_KEY": secrets.token_hex(16),
             "REDIS_PASSWORD": secrets.token_hex(16),
+            "ROUNDHOUSE_KEYS": "off",
         }
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -29,6 +29,7 @@ from tests.support.waiting import gone, wait_for
 PROJECT = Path(__file__).resolve().parents[2]
 LINES = {
     "redis": "roundhouse.deploy.redis",
+    "postgres": "roundhouse.deploy.postgres",
     "residency": "roundhouse.residency",
     "proxy": "roundhouse.proxy",
 }
@@ -41,9 +42,12 @@ Config = dict[str, Any]
 
 
 class Stack:
-    """Redis, residency and proxy, started in the order of ``with``, stopped as honcho would stop them."""
+    """The Procfile's lines, started in the order of ``with``, stopped as honcho would stop them.
 
-    def __init__(self, config: Config, env: Mapping[str, str] | None = None) -> None:
+    Without ``keys`` there is no database, and the master key is the only one.
+    """
+
+    def __init__(self, config: Config, env: Mapping[str, str] | None = None, keys: bool = False) -> None:
         # Short, because the path of a unix socket may have some 100 bytes only.
         self.home = Path(tempfile.mkdtemp(prefix="rh-"))
         self.port = free_port()
@@ -63,6 +67,8 @@ class Stack:
             "LITELLM_MASTER_KEY": self.key,
             "LITELLM_SALT_KEY": "sk-" + secrets.token_hex(16),
             "REDIS_PASSWORD": secrets.token_hex(16),
+            "UI_PASSWORD": secrets.token_hex(16),
+            "ROUNDHOUSE_KEYS": "on" if keys else "off",
             **(env or {}),
         }
         self.http = httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {self.key}"}, timeout=300)
@@ -86,6 +92,8 @@ class Stack:
         """Start every line; return when the gateway answers."""
         (self.home / "log").mkdir(exist_ok=True)
         for name, module in LINES.items():
+            if name == "postgres" and self._env["ROUNDHOUSE_KEYS"] == "off":
+                continue
             with (self.home / "log" / f"{name}.line.log").open("ab") as log:
                 self._lines[name] = subprocess.Popen(
                     [sys.executable, "-m", module],
