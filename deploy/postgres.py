@@ -72,11 +72,16 @@ def _start(bin_: Path) -> service.Child:
         [bin_ / "postgres", "-D", cluster.data()],
         cwd="/",
         stdin=subprocess.DEVNULL,
-        env={"PATH": os.defpath, "LC_ALL": "C"},  # it needs none of our secrets
+        env={"PATH": os.defpath, "LC_ALL": "C", **_marks()},  # it needs none of our secrets
         start_new_session=True,
         preexec_fn=service.in_child(signal.SIGINT),  # a clean end, should this process die
         **(who.as_user() if who else {}),
     )
+
+
+def _marks() -> dict[str, str]:
+    """By what the server is known as this home's, should everything else be gone."""
+    return {name: os.environ[name] for name in (pids.MARK, "ROUNDHOUSE_HOME") if name in os.environ}
 
 
 def _why() -> str:

@@ -22,8 +22,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MAX_BODY_BYTES = 64 * 2**20
 """Some pictures as data URIs fit; what is larger would only fill the worker's memory."""
 
-CLOSED = ("/vllm/", "/openai_passthrough/")
-"""LiteLLM's routes that would reach an engine past the gate."""
+CLOSED = ("/vllm/", "/openai_passthrough/", "/get/latest_release_info")
+"""LiteLLM's routes that would reach an engine past the gate, or a host on the internet to see if there is news."""
 
 CLOSED_WITHOUT_KEYS = ("/ui", "/sso/")
 """LiteLLM's admin UI, which is nothing without a database."""

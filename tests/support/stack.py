@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -115,6 +116,22 @@ class Stack:
 
     def stop(self, keep_home: bool = False) -> list[str]:
         """TERM to every line, as honcho does; return what did not go away (and end that by force)."""
+        left = self._end_lines()
+        self.http.close()
+        if left or keep_home:
+            print(f"kept for inspection: {self.home}")
+        else:
+            self.discard()
+        return left
+
+    def restart(self) -> float:
+        """Stop every line and start it again in the same home; seconds until the gateway answers."""
+        assert not self._end_lines()
+        began = time.monotonic()
+        self.start()
+        return time.monotonic() - began
+
+    def _end_lines(self) -> list[str]:
         for line in self._lines.values():
             if line.poll() is None:
                 os.killpg(line.pid, signal.SIGTERM)
@@ -128,12 +145,21 @@ class Stack:
         for line in self._lines.values():
             line.wait(10)
         self._lines.clear()
-        self.http.close()
-        if left or keep_home:
-            print(f"kept for inspection: {self.home}")
-        else:
-            shutil.rmtree(self.home, ignore_errors=True)
         return left
+
+    def discard(self) -> None:
+        """Remove the home, and the database where it lies elsewhere."""
+        from roundhouse.deploy import cluster
+
+        if self._env["ROUNDHOUSE_KEYS"] == "on":
+            with _environment(ROUNDHOUSE_HOME=str(self.home)):
+                cluster.discard()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of every line, for a command that is to find this stack."""
+        return dict(self._env)
 
     # --- clients ---------------------------------------------------------------------------------
 

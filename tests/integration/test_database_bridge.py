@@ -1,0 +1,358 @@
+"""LiteLLM's database client through the bridge to Prisma's engine, and LiteLLM's migrations: on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import psycopg
+import pytest
+
+from roundhouse.deploy import cluster
+from roundhouse.proxy.database import migrations
+from tests.support.waiting import gone, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.litellm]
+DEADLINE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The address of a fresh local database with LiteLLM's tables."""
+    if not cluster.parts().complete(postgres=True):
+        pytest.skip("no PostgreSQL; './roundhouse test' fetches it")
+    patch = pytest.MonkeyPatch()
+    with tempfile.TemporaryDirectory(prefix="rh-") as folder:
+        patch.setenv("ROUNDHOUSE_HOME", folder)
+        patch.delenv("DATABASE_URL", raising=False)
+        line = subprocess.Popen([sys.executable, "-m", "roundhouse.deploy.postgres"], stdout=subprocess.DEVNULL)
+        try:
+            wait_for(_answers, "PostgreSQL answers", DEADLINE_S)
+            address = cluster.url()
+            migrations.deploy(address)
+            yield address
+        finally:
+            line.terminate()
+            line.wait(DEADLINE_S)
+            cluster.discard()
+            patch.undo()
+
+
+def _answers() -> bool:
+    try:
+        psycopg.connect(cluster.url(), connect_timeout=5).close()
+    except (psycopg.Error, cluster.ClusterError):
+        return False
+    return True
+
+
+# --- migrations ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def empty(url: str) -> Iterator[str]:
+    """An address whose schema is empty; gone afterwards."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA empty")
+    yield f"{url}?options=-csearch_path%3Dempty"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA empty CASCADE")
+
+
+def script(folder: Path, name: str, text: str) -> Path:
+    """A migration of our own."""
+    path = folder / name / "migration.sql"
+    path.parent.mkdir()
+    path.write_text(text)
+    return path
+
+
+def ledger(url: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        query = 'SELECT migration_name, finished_at IS NOT NULL, length(checksum) FROM "_prisma_migrations" ORDER BY 1'
+        return connection.execute(query).fetchall()
+
+
+def test_all_of_litellms_migrations_are_noted_as_prisma_notes_them_and_the_tables_have_every_column(url: str) -> None:
+    names = sorted(path.parent.name for path in migrations.folder().glob("*/migration.sql"))
+    assert [row[0] for row in ledger(url)] == names
+    assert all(row[1:] == (True, 64) for row in ledger(url))
+    assert migrations.deploy(url) == []
+    with psycopg.connect(url) as connection:
+        query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+        there = set(connection.execute(query).fetchall())
+    assert not _columns() - there
+
+
+def _columns() -> set[tuple[str, str]]:
+    """Table and column of every scalar field of LiteLLM's data model."""
+    import re
+
+    text = cluster.parts().schema.read_text(encoding="utf-8")
+    models = dict(re.findall(r"^model (\w+) \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL))
+    enums = set(re.findall(r"^enum (\w+)", text, re.MULTILINE))
+    scalars = {"String", "Int", "BigInt", "Float", "Boolean", "DateTime", "Json", "Bytes", "Decimal"} | enums
+    found = set()
+    for model, body in models.items():
+        mapped = re.search(r'@@map\("(\w+)"\)', body)
+        for line in body.splitlines():
+            field = re.match(r"\s+(\w+)\s+(\w+)", re.sub(r"//.*", "", line))
+            if field and field[2] in scalars:
+                column = re.search(r'@map\("(\w+)"\)', line)
+                found.add((mapped[1] if mapped else model, column[1] if column else field[1]))
+    assert len(found) > 1000
+    return found
+
+
+def test_several_at_once_apply_each_migration_once(empty: str, tmp_path: Path) -> None:
+    files = [script(tmp_path, f"{n}_x", f"CREATE TABLE t{n} (i int); SELECT pg_sleep(0.05)") for n in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        applied = list(pool.map(lambda _: migrations.deploy(empty, files), range(4)))
+    assert sorted(applied) == [[], [], [], [path.parent.name for path in files]]
+
+
+def test_a_migration_that_fails_is_said_undone_and_never_passed_over(empty: str, tmp_path: Path) -> None:
+    good, bad = (
+        script(tmp_path, "1_good", "CREATE TABLE a (i int)"),
+        script(tmp_path, "2_bad", "CREATE TABLE b (i int); x"),
+    )
+    with pytest.raises(migrations.MigrationError, match='2_bad failed: syntax error at or near "x"'):
+        migrations.deploy(empty, [good, bad])
+    with psycopg.connect(empty) as connection:
+        assert connection.execute("SELECT to_regclass('a') IS NULL, to_regclass('b') IS NULL").fetchone() == (
+            False,
+            True,
+        )
+    with pytest.raises(migrations.MigrationError, match=r"2_bad was begun and never finished .*syntax error"):
+        migrations.deploy(empty, [good, bad])
+
+
+def test_a_migration_that_prisma_left_half_done_stops_with_what_to_do(empty: str, tmp_path: Path) -> None:
+    good = script(tmp_path, "1_good", "CREATE TABLE a (i int)")
+    migrations.deploy(empty, [good])
+    with psycopg.connect(empty) as connection:
+        connection.execute("INSERT INTO \"_prisma_migrations\" (id, checksum, migration_name) VALUES (1, 1, '9_cut')")
+    with pytest.raises(migrations.MigrationError, match=r"9_cut .*cut off.*rolled_back_at"):
+        migrations.deploy(empty, [good])
+
+
+def test_one_that_builds_an_index_beside_the_traffic_runs_outside_a_transaction(empty: str, tmp_path: Path) -> None:
+    table = script(tmp_path, "1_table", "CREATE TABLE a (i int)")
+    index = script(tmp_path, "2_index", "-- slow\nCREATE INDEX CONCURRENTLY IF NOT EXISTS a_i ON a (i);")
+    assert migrations.deploy(empty, [table, index]) == ["1_table", "2_index"]
+
+
+# --- the client ----------------------------------------------------------------------------------
+
+
+def in_client(url: str, code: str, timeout: float = 60) -> str:
+    """Run the body of a coroutine with a connected client called ``db``; its output.
+
+    In a process of its own: here another package called prisma may have been imported already.
+    """
+    program = "import asyncio, sys, json\nfrom datetime import datetime, timedelta, timezone\n"
+    program += f"sys.path.insert(0, {str(cluster.parts().client)!r})\n"
+    program += "import prisma\nfrom prisma import Json, Prisma\nfrom prisma.errors import *\n"
+    program += "async def main():\n    db = Prisma()\n    await db.connect()\n"
+    program += textwrap.indent(textwrap.dedent(code), "    ")
+    program += "\n    await db.disconnect()\nasyncio.run(main())\n"
+    env = {**os.environ, "DATABASE_URL": url, "PRISMA_QUERY_ENGINE_BINARY": str(cluster.parts().engine)}
+    argv = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+def test_rows_are_written_found_changed_and_deleted_with_their_types(url: str) -> None:
+    code = """
+    table = db.litellm_verificationtoken
+    when = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    meta = Json({"a": [1, None, "x'y\\n"], "b": {"deep": True}})
+    await table.create(data={"token": "t1", "models": ["m1", "m2"], "metadata": meta, "expires": when,
+                             "tpm_limit": 2**60, "max_budget": 0.25, "blocked": False})
+    row = await table.find_unique(where={"token": "t1"})
+    assert row.models == ["m1", "m2"] and row.metadata == {"a": [1, None, "x'y\\n"], "b": {"deep": True}}
+    assert row.expires == when and row.tpm_limit == 2**60 and row.max_budget == 0.25 and row.blocked is False
+    row = await table.update(where={"token": "t1"}, data={"spend": {"increment": 1.5}, "models": {"set": []}})
+    assert row.spend == 1.5 and row.models == []
+    await table.upsert(where={"token": "t2"}, data={"create": {"token": "t2"}, "update": {"key_alias": "no"}})
+    await table.upsert(where={"token": "t2"}, data={"create": {"token": "t2"}, "update": {"key_alias": "two"}})
+    assert (await table.find_first(where={"key_alias": "two"})).token == "t2"
+    assert await table.count(where={"token": {"in": ["t1", "t2", "t3"]}}) == 2
+    found = await table.find_many(where={"token": {"startswith": "t"}}, order={"token": "desc"})
+    assert [r.token for r in found] == ["t2", "t1"]
+    found = await table.find_many(where={"metadata": {"path": ["b", "deep"], "equals": Json(True)}})
+    assert [r.token for r in found] == ["t1"]
+    assert await table.update_many(where={"token": "t1"}, data={"key_alias": "one"}) == 1
+    assert await table.delete_many(where={"token": {"in": ["t1", "t2"]}}) == 2
+    assert await table.find_unique(where={"token": "t1"}) is None
+    print("ok")
+    """
+    assert in_client(url, code) == "ok"
+
+
+def test_relations_groups_and_raw_queries(url: str) -> None:
+    code = """
+    await db.litellm_teamtable.create(data={"team_id": "team", "admins": [], "members": []})
+    await db.litellm_budgettable.create(data={"budget_id": "b", "created_by": "x", "updated_by": "x"})
+    await db.litellm_verificationtoken.create_many(
+        data=[{"token": "g1", "team_id": "team", "spend": 1.0, "budget_id": "b"},
+              {"token": "g2", "team_id": "team", "spend": 2.0}])
+    row = await db.litellm_verificationtoken.find_unique(where={"token": "g1"}, include={"litellm_budget_table": True})
+    assert row.litellm_budget_table.budget_id == "b"
+    groups = await db.litellm_verificationtoken.group_by(by=["team_id"], sum={"spend": True}, where={"team_id": "team"})
+    assert groups == [{"team_id": "team", "_sum": {"spend": 3.0}}], groups
+    rows = await db.query_raw('SELECT token, spend, now() AS at, 12::bigint AS n, NULL AS nothing, models '
+                              'FROM "LiteLLM_VerificationToken" WHERE team_id = $1 ORDER BY token', "team")
+    assert [r["token"] for r in rows] == ["g1", "g2"] and rows[1]["spend"] == 2.0 and rows[0]["nothing"] is None
+    assert rows[0]["models"] in ([], None), rows
+    names = await db.query_raw("SELECT relname, relkind, ARRAY[relname] AS names FROM pg_class "
+                               "WHERE relname = 'LiteLLM_TeamTable'")
+    assert names[0]["relname"] == "LiteLLM_TeamTable" and names[0]["names"] == ["LiteLLM_TeamTable"], names
+    update = 'UPDATE "LiteLLM_VerificationToken" SET spend = $1 WHERE team_id = $2'
+    assert await db.execute_raw(update, 5.0, "team") == 2
+    await db.litellm_verificationtoken.delete_many(where={"team_id": "team"})
+    await db.litellm_teamtable.delete(where={"team_id": "team"})
+    await db.litellm_budgettable.delete(where={"budget_id": "b"})
+    print("ok")
+    """
+    assert in_client(url, code) == "ok"
+
+
+def test_transactions_and_batches_are_whole_or_not_at_all(url: str) -> None:
+    code = """
+    table = db.litellm_config
+    async with db.tx() as tx:
+        await tx.litellm_config.create(data={"param_name": "kept"})
+    try:
+        async with db.tx() as tx:
+            await tx.litellm_config.create(data={"param_name": "lost"})
+            raise ZeroDivisionError
+    except ZeroDivisionError:
+        pass
+    try:
+        async with db.batch_() as batch:
+            batch.litellm_config.create(data={"param_name": "lost"})
+            batch.litellm_config.create(data={"param_name": "kept"})
+    except UniqueViolationError:
+        pass
+    async with db.batch_() as batch:
+        batch.litellm_config.create(data={"param_name": "batched"})
+        batch.litellm_config.update(where={"param_name": "kept"}, data={"param_value": Json([1])})
+    assert sorted(r.param_name for r in await table.find_many()) == ["batched", "kept"]
+    try:
+        async with db.tx(timeout=timedelta(milliseconds=100)) as tx:
+            await asyncio.sleep(0.5)
+            await tx.litellm_config.delete_many()
+    except Exception as error:
+        print(type(error).__name__)
+    assert await table.count() == 2
+    await table.delete_many()
+    """
+    assert in_client(url, code) in ("TransactionExpiredError", "TransactionError", "RawQueryError", "DataError")
+
+
+def test_what_the_database_refuses_is_the_exception_that_litellm_catches(url: str) -> None:
+    code = """
+    async def name(awaitable):
+        try:
+            await awaitable
+        except Exception as error:
+            return type(error).__name__
+    config = db.litellm_config
+    await config.create(data={"param_name": "one"})
+    print(await name(config.create(data={"param_name": "one"})))
+    print(await name(db.query_raw("SELECT nonsense")))
+    print(await name(config.create(data={"nonsense": 1})))
+    print(await config.update(where={"param_name": "none"}, data={"param_value": Json(1)}))
+    print(await config.delete(where={"param_name": "none"}))
+    await config.delete_many()
+    """
+    names = ["UniqueViolationError", "RawQueryError", "FieldNotFoundError", "None", "None"]
+    got = in_client(url, code).splitlines()
+    assert got[:2] + got[3:] == names[:2] + names[3:]
+    assert got[2] in ("FieldNotFoundError", "MissingRequiredValueError")
+
+
+def test_the_types_of_all_tables_are_loaded_only_when_asked_for(url: str) -> None:
+    code = """
+    assert "prisma.types_in_full" not in sys.modules
+    from prisma.types import LiteLLM_ConfigWhereInput
+    print("param_value" in LiteLLM_ConfigWhereInput.__annotations__)
+    """
+    assert in_client(url, code) == "True"
+
+
+# --- who may use the bridge ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bridge(url: str) -> Iterator[int]:
+    """The port of a running bridge."""
+    from tests.support.stack import free_port
+
+    port = free_port()
+    env = {**os.environ, "DATABASE_URL": url, "PRISMA_DML_PATH": str(cluster.parts().schema)}
+    process = subprocess.Popen([cluster.parts().engine, "-p", str(port)], env=env)
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"http://localhost:{port}/status").json() == {"status": "ok"}
+        except httpx.HTTPError:
+            return False
+
+    try:
+        wait_for(answers, "the bridge answers", DEADLINE_S)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_it_listens_on_loopback_only(bridge: int) -> None:
+    addresses = [c.laddr.ip for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == bridge]
+    assert addresses == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"origin": "http://evil.example"}, {"host": "evil.example"}, {"host": "127.0.0.1"}]
+)
+def test_a_page_in_a_browser_is_refused(bridge: int, headers: dict[str, str]) -> None:
+    assert httpx.get(f"http://localhost:{bridge}/status", headers=headers).status_code == 403
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
+def test_another_local_account_is_cut_off(bridge: int) -> None:
+    code = f"""
+import http.client
+c = http.client.HTTPConnection("127.0.0.1", {bridge}, timeout=10)
+c.request("GET", "/status", headers={{"host": "localhost:{bridge}"}})
+print(c.getresponse().status)
+"""
+    argv = ["/usr/bin/env", "python3", "-c", code]
+    done = subprocess.run(argv, user=1, group=1, extra_groups=[], capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode != 0
+    assert "RemoteDisconnected" in done.stderr or "ConnectionReset" in done.stderr
+
+
+def test_it_ends_with_whoever_started_it(url: str) -> None:
+    env = {**os.environ, "DATABASE_URL": url, "PRISMA_QUERY_ENGINE_BINARY": str(cluster.parts().engine)}
+    code = f"import sys, asyncio; sys.path.insert(0, {str(cluster.parts().client)!r})\nfrom prisma import Prisma\n"
+    code += "async def main():\n db = Prisma(); await db.connect(); print(db._engine.process.pid, flush=True)\n"
+    code += " await asyncio.Event().wait()\nasyncio.run(main())"
+    parent = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], env=env, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    engine = psutil.Process(int(parent.stdout.readline()))
+    assert os.getsid(engine.pid) == engine.pid  # a signal to the gateway's group leaves it to the gateway
+    parent.kill()
+    parent.communicate()
+    wait_for(lambda: gone(engine), "the bridge has ended")
