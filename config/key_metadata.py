@@ -37,7 +37,9 @@ class KeyMetadata(BaseModel):
     may_switch: Literal["always", "never", "off-hours"] = Field(
         "always", description="Whether its requests may bring a model onto the device that is not there."
     )
-    max_wait: float | None = Field(None, gt=0, description="The longest that a request of it waits, in seconds.")
+    max_wait: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="The longest that a request of it waits, in seconds."
+    )
 
     def as_metadata(self) -> dict[str, Any]:
         """The key's metadata for LiteLLM: what differs from the defaults."""

@@ -184,8 +184,9 @@ class Machine:
             self.desk.refuse(
                 fact.ticket,
                 Code.WOULD_SWITCH,
-                f"{fact.model} is {engine.state}, not resident",
-                self.retry_after(engine, now),
+                f"{fact.model} is {engine.state}, not resident; to bring it on takes about "
+                f"{(wait_s := self.retry_after(engine, now)):.0f} s, and this request may not ask for that",
+                wait_s,
             )
         elif engine.state is State.FAILED and now < engine.failed_until:
             self.desk.refuse(fact.ticket, Code.FAILED, engine.failure, engine.failed_until - now)

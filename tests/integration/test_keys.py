@@ -233,6 +233,8 @@ def test_a_key_that_may_not_switch_is_answered_by_the_resident_model_and_the_cac
         refused = chat(client, key, "b")
     error = refused.json()["error"]
     assert (refused.status_code, error["type"], error["code"]) == (503, "residency_error", "would_switch")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert f"takes about {refused.headers['retry-after']} s" in error["message"]
     assert stack.counter("switches") == switches
 
 
@@ -240,7 +242,7 @@ def test_metadata_that_is_malformed_is_passed_over_with_a_warning(stack: Stack) 
     body = {"metadata": {"roundhouse": {"priority": "now!", "may_switch": 7}}}
     key = stack.http.post("/key/generate", json=body).json()["key"]
     assert ask(stack, key) == 200
-    wait_for(lambda: "event=ignored" in stack.logs(10**6), "the log says so")
+    wait_for(lambda: "event=key_metadata_ignored" in stack.logs(10**6), "the log says so")
 
 
 # --- money and limits, over two workers --------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from roundhouse.config import key_metadata, keys
+from roundhouse.hooks.caller import asking
 from roundhouse.proxy.database import address
 
 
@@ -26,11 +27,9 @@ def test_a_bad_value_is_refused_with_its_name(values: dict[str, Any]) -> None:
 
 
 def test_the_gate_reads_what_the_command_writes() -> None:
-    from roundhouse.hooks.caller import caller
-
     written = key_metadata.parse({"priority": "batch", "may_switch": "never", "max_wait": 7}).as_metadata()
-    read = caller({"user_api_key_metadata": written}, {})
-    assert (read.priority, read.may_switch, read.max_wait_s) == ("batch", "never", 7.0)
+    read = asking({"metadata": {"user_api_key_metadata": written}}, 300.0)
+    assert (read.priority, read.may_switch, read.max_wait_s) == ("batch", False, 7.0)
 
 
 @pytest.mark.parametrize(("value", "on"), [(None, True), ("", True), ("on", True), ("off", False)])
