@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import IO
 from urllib.parse import unquote, urlsplit
 
 import click
@@ -35,10 +34,8 @@ def backup(file: Path, force: bool) -> None:
         raise CliError(f"{file} is there already; --force replaces it", USAGE)
     fresh = file.with_name(f"{file.name}.new")
     try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            _run("pg_dump", "--format=custom", "--schema=public", "--no-owner", "--no-privileges", stdout=out)
-            out.flush()
-            os.fsync(out.fileno())
+        os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        _run("pg_dump", f"--file={fresh}", "--format=custom", "--schema=public", "--no-owner", "--no-privileges")
         os.replace(fresh, file)
     except OSError as error:
         raise CliError(f"cannot write {file}: {error.strerror}") from error
@@ -99,7 +96,7 @@ def _bring_up_to_date() -> None:
         raise CliError(f"restored, but the tables cannot be brought up to date: {str(error).strip()}") from error
 
 
-def _run(program: str, *arguments: str, connect: bool = True, stdout: int | IO[bytes] = subprocess.DEVNULL) -> None:
+def _run(program: str, *arguments: str, connect: bool = True) -> None:
     """Run one of PostgreSQL's programs on the local database. Raises CliError with its first words."""
     try:
         address, bin_ = urlsplit(cluster.url()), cluster.parts().postgres
@@ -113,7 +110,7 @@ def _run(program: str, *arguments: str, connect: bool = True, stdout: int | IO[b
         "PGPASSWORD": unquote(address.password or ""),  # never in a command line
     }
     env = {"PATH": os.defpath, "LC_ALL": "C", **(where if connect else {})}
-    done = subprocess.run([bin_ / program, *arguments], env=env, stdout=stdout, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run([bin_ / program, *arguments], env=env, capture_output=True, check=False)
     if done.returncode != 0:
         words = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
         raise CliError(f"{program} failed, nothing was changed: {words[0] if words else 'no reason given'}")

@@ -73,6 +73,11 @@ class Account:
     uid: int
     gid: int
 
+    @property
+    def ids(self) -> tuple[int, int]:
+        """Account and group."""
+        return self.uid, self.gid
+
     def as_user(self) -> dict[str, Any]:
         """The arguments of ``Popen`` that make a child run so."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
@@ -153,7 +158,7 @@ def programs() -> Path:
         fresh = copy.with_suffix(f".{os.getpid()}")
         for part in (Path(package.name) / fetched.parent.name, Path(f"{package.name}.libs")):
             shutil.copytree(package.parent / part, fresh / part, ignore=shutil.ignore_patterns("include", "*.a"))
-        os.chmod(fresh, 0o755)
+        _let_run(fresh)
         try:
             os.rename(fresh, copy)
         except OSError:  # another process was faster
@@ -211,8 +216,7 @@ def _make(bin_: Path) -> None:
     fresh, word = place() / "data.new", place() / "data.password"
     shutil.rmtree(fresh, ignore_errors=True)
     _folder(fresh, 0o700, account())
-    service.write_private(word, secrets.token_urlsafe(32))  # of the superuser, whom nobody can be
-    _give(word)
+    service.write_private(word, secrets.token_urlsafe(32), _owner())  # of the superuser, whom nobody can be
     try:
         options = ["-A", "scram-sha-256", "--pwfile", str(word), "--data-checksums", "-E", "UTF8", "-U", "postgres"]
         locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
@@ -245,8 +249,9 @@ def _write_settings(where: Path) -> None:
     lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
     access = f"local {NAME} {NAME} scram-sha-256\n"
     for file, text in (("postgresql.conf", lines), ("pg_hba.conf", access)):
-        service.write_private(where / file, f"# Written by Roundhouse at each start.\n{text}")
-        _give(where / file)
+        text = f"# Written by Roundhouse at each start.\n{text}"
+        if not (where / file).is_file() or (where / file).read_text(encoding="utf-8") != text:  # a disk may be full
+            service.write_private(where / file, text, _owner())
 
 
 def _password_file() -> Path:
@@ -275,7 +280,13 @@ def _folder(path: Path, mode: int, owner: Account | None) -> Path:
     return path
 
 
-def _give(path: Path) -> None:
+def _owner() -> tuple[int, int] | None:
     who = account()
-    if who is not None:
-        os.chown(path, who.uid, who.gid)
+    return who.ids if who else None
+
+
+def _let_run(programs: Path) -> None:
+    """Whatever the umask was under which they were fetched and copied, everybody may run the programs."""
+    for path in (programs, *programs.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)

@@ -19,11 +19,14 @@ from roundhouse.config import keys, paths
 from roundhouse.deploy import cluster, pids, service
 
 EXIT_CONFIG = 2
-GATEWAY_S = 3.5
-"""How long the gateway may take to end before us; whoever ends us kills after 5 s."""
+STOP_S = 4.7
+"""How long all of our ending may take; whoever ends us kills after 5 s."""
 
-STOP_GRACE_S = 1.2
-"""For a checkpoint; after that the server ends at once and recovers when it starts."""
+GATEWAY_S = 3.5
+"""How long of that the gateway may take to end before us."""
+
+AT_ONCE_S = 1.0
+"""What a server needs that ends without a checkpoint; it recovers when it starts."""
 
 FULL_BYTES = 32 * 2**20
 """With less room than this the server cannot write the next piece (16 MB) of its log."""
@@ -44,8 +47,8 @@ def main() -> int:
             if not alone:
                 return service.idle("postgres", f"another PostgreSQL of ours runs in {paths.home()}: it is used")
             return _serve()
-    except (cluster.ClusterError, ValueError) as error:
-        print(f"postgres: {error}", file=sys.stderr, flush=True)
+    except (cluster.ClusterError, OSError, ValueError) as error:
+        print(f"postgres: {error}{_why()}", file=sys.stderr, flush=True)
         return EXIT_CONFIG
 
 
@@ -59,8 +62,7 @@ def _serve() -> int:
     record = paths.run_dir() / "postgres-server.pid"
     child = service.keep_running("postgres", record, lambda: _start(bin_), _why)
     if child is not None:
-        _wait_for_gateway()
-        _stop(child)
+        _stop(child, time.monotonic())
     record.unlink(missing_ok=True)
     (paths.run_dir() / "postgres.pid").unlink(missing_ok=True)
     return 0
@@ -91,21 +93,19 @@ def _why() -> str:
     return f": no space left at {cluster.place()} ({free >> 20} MB); free some, nothing is lost"
 
 
-def _wait_for_gateway() -> None:
-    """Let the gateway end first: it writes what it has not written yet."""
-    end = time.monotonic() + GATEWAY_S
-    while time.monotonic() < end and pids.recorded("proxy") is not None:
+def _stop(child: service.Child, told: float) -> None:
+    """Let the gateway end first, for it writes what it has not written yet; then the server. ``told``: when."""
+    while time.monotonic() < told + GATEWAY_S and pids.recorded("proxy") is not None:
         time.sleep(POLL_S)
-
-
-def _stop(child: service.Child) -> None:
-    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast; immediate; never yet
+    until_checkpoint = told + STOP_S - time.monotonic()
+    for number, patience in ((signal.SIGINT, until_checkpoint), (signal.SIGQUIT, AT_ONCE_S)):
         child.send_signal(number)
         try:
-            child.wait(STOP_GRACE_S)
+            child.wait(patience)
             return
         except subprocess.TimeoutExpired:
             continue
+    child.kill()
     child.wait()
 
 

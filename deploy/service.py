@@ -43,7 +43,8 @@ def idle(name: str, why: str) -> int:
 @contextmanager
 def only_one(name: str) -> Iterator[bool]:
     """Hold this home's lock of the service ``name``; False if another process has it."""
-    with (paths.run_dir() / f"{name}.lock").open("a") as lock:
+    descriptor = os.open(paths.run_dir() / f"{name}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -92,12 +93,14 @@ def in_child(number: signal.Signals) -> Callable[[], None]:
     return prepare
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only this user reads, at once or not at all."""
+def write_private(path: Path, text: str, owner: tuple[int, int] | None = None) -> None:
+    """Write a file that only this user reads, or ``owner`` (uid, gid), at once or not at all."""
     fresh = path.with_suffix(path.suffix + ".new")
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
+        if owner:
+            os.fchown(file.fileno(), *owner)  # by descriptor: in a folder of theirs the name could be a link by now
     os.replace(fresh, path)
 
 

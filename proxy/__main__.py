@@ -92,6 +92,7 @@ def main() -> int:
         print(f"proxy: {missing}", file=sys.stderr)
         return EXIT_CONFIG
     prepare_environment(str(settings.path), workers)
+    os.umask(0o077)  # whatever LiteLLM writes is for this user alone
     pids.record("proxy")
     listener = listen(os.environ.get("ROUNDHOUSE_HOST", "127.0.0.1"), port)
     config = uvicorn.Config(

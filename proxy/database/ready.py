@@ -76,6 +76,14 @@ async def wait() -> None:
             raise Unusable(f"the database cannot be used: {str(error).strip()}") from error
         else:
             break
+    os.environ["DATABASE_URL"] = url
     if applied:
         log.info("event=migrated count=%d last=%s", len(applied), applied[-1])
-    os.environ["DATABASE_URL"] = url
+        _build_log_indexes()
+
+
+def _build_log_indexes() -> None:
+    """Have LiteLLM build, beside the traffic, the indexes of its logs that it leaves out of its migrations."""
+    from litellm_proxy_extras.utils import ProxyExtrasDBManager
+
+    ProxyExtrasDBManager.start_request_log_index_build()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,8 @@ import pytest
 
 from roundhouse.deploy import cluster
 from roundhouse.proxy.database import migrations
+from tests.support.database import require_parts
+from tests.support.stack import PROJECT
 from tests.support.waiting import gone, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.litellm]
@@ -28,8 +32,7 @@ DEADLINE_S = 60.0
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The address of a fresh local database with LiteLLM's tables."""
-    if not cluster.parts().complete(postgres=True):
-        pytest.skip("no PostgreSQL; './roundhouse test' fetches it")
+    require_parts()
     patch = pytest.MonkeyPatch()
     with tempfile.TemporaryDirectory(prefix="rh-") as folder:
         patch.setenv("ROUNDHOUSE_HOME", folder)
@@ -148,7 +151,21 @@ def test_a_migration_that_prisma_left_half_done_stops_with_what_to_do(empty: str
 def test_one_that_builds_an_index_beside_the_traffic_runs_outside_a_transaction(empty: str, tmp_path: Path) -> None:
     table = script(tmp_path, "1_table", "CREATE TABLE a (i int)")
     index = script(tmp_path, "2_index", "-- slow\nCREATE INDEX CONCURRENTLY IF NOT EXISTS a_i ON a (i);")
-    assert migrations.deploy(empty, [table, index]) == ["1_table", "2_index"]
+    with ThreadPoolExecutor(2) as pool:  # one works; the other waits, and does not hold it up
+        applied = list(pool.map(lambda _: migrations.deploy(empty, [table, index]), range(2)))
+    assert sorted(applied) == [[], ["1_table", "2_index"]]
+
+
+def test_an_index_whose_building_was_cut_off_is_built_anew(empty: str, tmp_path: Path) -> None:
+    table = script(tmp_path, "1_table", "CREATE TABLE a (i int); INSERT INTO a VALUES (1), (1)")
+    index = script(tmp_path, "2_index", "CREATE INDEX CONCURRENTLY IF NOT EXISTS a_i ON a (i);")
+    assert migrations.deploy(empty, [table]) == ["1_table"]
+    with psycopg.connect(empty, autocommit=True) as connection:
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            connection.execute("CREATE UNIQUE INDEX CONCURRENTLY a_i ON a (i)")
+        assert migrations.deploy(empty, [table, index]) == ["2_index"]
+        query = "SELECT indisvalid, indisunique FROM pg_index WHERE indexrelid = 'a_i'::regclass"
+        assert connection.execute(query).fetchall() == [(True, False)]
 
 
 # --- the client ----------------------------------------------------------------------------------
@@ -283,6 +300,32 @@ def test_what_the_database_refuses_is_the_exception_that_litellm_catches(url: st
     assert got[2] in ("FieldNotFoundError", "MissingRequiredValueError")
 
 
+def test_a_server_that_goes_away_in_the_middle_is_said_so_that_litellm_tries_again(url: str) -> None:
+    """In other words LiteLLM would take it for a fault of the rows, and drop them."""
+    code = """
+    async def text(awaitable):
+        try:
+            await awaitable
+        except DataError as error:
+            return str(error)
+    one = [{"param_name": "held"}]
+    async with db.tx(timeout=timedelta(seconds=30)) as tx:
+        await tx.execute_raw('LOCK TABLE "LiteLLM_Config"')
+        writing = asyncio.ensure_future(text(db.litellm_config.create_many(data=one, skip_duplicates=True)))
+        end = "SELECT count(pg_terminate_backend(pid)) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        while (await db.query_raw(end))[0]["n"] == 0:
+            await asyncio.sleep(0.05)
+        print(await writing)
+    print(await text(db.query_raw("SELECT pg_terminate_backend(pg_backend_pid())")))
+    print(await text(db.execute_raw("DO $$BEGIN RAISE 'full' USING ERRCODE = 'disk_full'; END$$")))
+    print(await db.litellm_config.count())
+    """
+    *lost, rows = in_client(url, code).splitlines()
+    assert len(lost) == 3
+    assert all(line.startswith("Can't reach database server") for line in lost), lost
+    assert rows == "0"
+
+
 def test_the_types_of_all_tables_are_loaded_only_when_asked_for(url: str) -> None:
     code = """
     assert "prisma.types_in_full" not in sys.modules
@@ -330,18 +373,69 @@ def test_a_page_in_a_browser_is_refused(bridge: int, headers: dict[str, str]) ->
     assert httpx.get(f"http://localhost:{bridge}/status", headers=headers).status_code == 403
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
-def test_another_local_account_is_cut_off(bridge: int) -> None:
-    code = f"""
-import http.client
-c = http.client.HTTPConnection("127.0.0.1", {bridge}, timeout=10)
-c.request("GET", "/status", headers={{"host": "localhost:{bridge}"}})
-print(c.getresponse().status)
+INTRUDER = """
+import socket, sys
+port, address = int(sys.argv[1]), sys.argv[2]
+query = 'mutation { result: executeRaw(query: "CREATE TABLE %s (i int)", parameters: "[]") }' % sys.argv[3]
+body = '{"query": "%s", "variables": {}}' % query.replace('"', chr(92) + '"')
+head = "POST / HTTP/1.1\\r\\nhost: localhost:%d\\r\\ncontent-type: application/json\\r\\ncontent-length: %d\\r\\n\\r\\n"
+it = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(address, int(sys.argv[4])))
+it.sendall((head % (port, len(body)) + body).encode())
+print(it.recv(1000).decode())
 """
-    argv = ["/usr/bin/env", "python3", "-c", code]
-    done = subprocess.run(argv, user=1, group=1, extra_groups=[], capture_output=True, text=True, check=False, cwd="/")
-    assert done.returncode != 0
-    assert "RemoteDisconnected" in done.stderr or "ConnectionReset" in done.stderr
+"""Makes a table through the bridge, and prints the answer."""
+
+
+def intrude(
+    port: int, table: str, *, uid: int, address: str = "127.0.0.1", source: int = 0
+) -> subprocess.CompletedProcess[str]:
+    argv = ["/usr/bin/env", "python3", "-c", INTRUDER, str(port), address, table, str(source)]
+    return subprocess.run(argv, user=uid, extra_groups=[], capture_output=True, text=True, check=False, cwd="/")
+
+
+def is_there(url: str, table: str) -> bool:
+    with psycopg.connect(url) as connection:
+        return connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone() == (True,)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
+
+
+@needs_root
+def test_another_local_account_is_cut_off_before_it_has_done_anything(url: str, bridge: int) -> None:
+    assert "200 OK" in intrude(bridge, "ours", uid=0).stdout
+    assert is_there(url, "ours")
+    refused = intrude(bridge, "theirs", uid=1)
+    assert "200 OK" not in refused.stdout
+    assert not is_there(url, "theirs")
+
+
+@needs_root
+def test_another_account_that_has_hung_up_is_not_taken_for_root() -> None:
+    """The kernel lists a connection whose end is closed as root's."""
+    caller = PROJECT / "proxy" / "database" / "caller.mjs"
+    code = "import(process.argv[1]).then((it) => console.log(it.sameAccount(...process.argv.slice(2).map(JSON.parse))))"
+    connect = "import socket, sys; it = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); it.close()"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        for uid in (1, 0):
+            argv = ["/usr/bin/env", "python3", "-c", connect, str(port)]
+            subprocess.run(argv, user=uid, extra_groups=[], check=True, cwd="/")
+            connection, (address, theirs) = server.accept()
+            ends = [json.dumps({"address": it, "port": n}) for it, n in ((address, theirs), ("127.0.0.1", port))]
+            with connection:
+                node = [cluster.parts().node, "-e", code, str(caller), *ends]
+                done = subprocess.run(node, capture_output=True, text=True, check=True)
+            assert done.stdout.strip() == "false"
+
+
+@needs_root
+def test_another_account_does_not_pass_for_a_connection_with_the_same_port(url: str, bridge: int) -> None:
+    with socket.create_connection(("127.0.0.1", bridge)) as ours:
+        refused = intrude(bridge, "twin", uid=1, address="127.0.0.2", source=ours.getsockname()[1])
+    assert "200 OK" not in refused.stdout
+    assert "Address already in use" not in refused.stderr
+    assert not is_there(url, "twin")
 
 
 def test_it_ends_with_whoever_started_it(url: str) -> None:

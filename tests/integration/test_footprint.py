@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from roundhouse.bench.overhead import PLAIN
-from roundhouse.deploy import cluster
 from tests.support import fakes
+from tests.support.database import require_parts
 from tests.support.stack import Stack, free_port
 from tests.support.waiting import wait_for
 
@@ -76,8 +76,7 @@ def database_mb(stack: Stack) -> int:
 
 
 def test_keys_cost_little_memory_and_a_start_takes_little_longer() -> None:
-    if not cluster.parts().complete(postgres=True):
-        pytest.skip("no PostgreSQL; './roundhouse test' fetches it")
+    require_parts()
     with Stack(fakes.config({"a": []})) as without, Stack(fakes.config({"a": []}), keys=True) as with_keys:
         memory = database_mb(with_keys)
         assert 20 < memory < KEYS_MEMORY_MB, f"{memory} MB"

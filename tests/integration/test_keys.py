@@ -25,6 +25,7 @@ from openai import APIStatusError, OpenAI
 
 from roundhouse.deploy import cluster
 from tests.support import fakes
+from tests.support.database import require_parts
 from tests.support.stack import Stack, _environment
 from tests.support.waiting import gone, wait_for
 
@@ -46,8 +47,7 @@ def stack() -> Iterator[Stack]:
         entry["litellm_params"].update(price)
     document["general_settings"]["user_api_key_cache_ttl"] = CACHE_S
     env = {"ROUNDHOUSE_WORKERS": "2", "PROXY_BATCH_WRITE_AT": "1"}
-    if not cluster.parts().complete(postgres=True):
-        pytest.skip("no PostgreSQL; './roundhouse test' fetches it")
+    require_parts()
     with Stack(document, env, keys=True) as it:
         yield it
 
@@ -112,8 +112,8 @@ def one_connection_each(stack: Stack) -> Iterator[list[httpx.Client]]:
         yield clients
 
 
-def chat(client: httpx.Client, key: str, model: str = "a") -> httpx.Response:
-    body = {"model": model, "messages": [{"role": "user", "content": f"{time.time_ns()}"}]}
+def chat(client: httpx.Client, key: str, model: str = "a", **more: Any) -> httpx.Response:
+    body = {"model": model, "messages": [{"role": "user", "content": f"{time.time_ns()}"}], **more}
     return client.post("/v1/chat/completions", json=body, headers={"authorization": f"Bearer {key}"})
 
 
@@ -259,14 +259,13 @@ def test_a_budget_holds_across_workers_and_what_is_free_costs_nothing(stack: Sta
     key = create(stack, "--budget", "0.3")
     with one_connection_each(stack) as clients:
         assert chat(clients[0], key, "a").status_code == 200
-        paid = 0
-        while (answer := chat(clients[paid % 2], key, "priced")).status_code == 200:
-            paid += 1
-            assert paid <= 0.3 / CALL_USD + 1, "it spends more than its budget"
-        assert answer.status_code in (400, 422, 429), answer.text
-        assert "udget" in answer.json()["error"]["message"]
-        assert paid >= 1
-        assert {chat(client, key, "priced").status_code for client in clients} == {answer.status_code}
+        statuses: list[int] = []
+        while len(statuses) < 30 and set(statuses[-4:]) != {422}:  # until both say no, twice
+            statuses.append(chat(clients[len(statuses) % 2], key, "priced", max_tokens=2).status_code)
+        assert set(statuses) == {200, 422}
+        assert statuses.count(200) <= round(0.3 / CALL_USD), "it has spent more than its budget"
+        refused = chat(clients[0], key, "priced", max_tokens=2)
+        assert "udget" in refused.json()["error"]["message"]
 
 
 def test_a_key_that_is_revoked_on_one_worker_is_refused_by_both(stack: Stack) -> None:
@@ -332,7 +331,7 @@ def test_files_are_for_this_user_alone(stack: Stack) -> None:
             assert path.stat().st_mode & 0o077 == 0, path
     for path in (stack.home / "run").rglob("*"):
         if path.is_file():
-            assert path.stat().st_mode & 0o077 == 0 or path.suffix in (".lock",), path
+            assert path.stat().st_mode & 0o077 == 0, path
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
@@ -360,7 +359,7 @@ def test_a_backup_brings_deleted_keys_back(stack: Stack, tmp_path: Path) -> None
         connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     assert stack.http.get("/key/list").status_code != 200
     damaged = tmp_path / "damaged.dump"
-    damaged.write_bytes(file.read_bytes()[:-1000])
+    damaged.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert roundhouse(stack, "db", "restore", "--yes", str(damaged)).returncode == 1
     done = roundhouse(stack, "db", "restore", "--yes", str(file))
     assert done.returncode == 0, done.stderr

@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from roundhouse.deploy import cluster
+from tests.support.database import require_parts
 from tests.support.waiting import gone, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.litellm]
@@ -72,8 +73,7 @@ class Service:
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    if not cluster.parts().complete(postgres=True):
-        pytest.skip("no PostgreSQL; './roundhouse test' fetches it")
+    require_parts()
     with tempfile.TemporaryDirectory(prefix="rh-") as folder:
         monkeypatch.setenv("ROUNDHOUSE_HOME", folder)
         monkeypatch.delenv("DATABASE_URL", raising=False)
@@ -135,12 +135,16 @@ def test_programs_that_the_servers_account_cannot_reach_are_copied(
     parts = type(cluster.parts())(hidden, cluster.parts().python)
     monkeypatch.setattr(cluster, "parts", lambda: parts)
     monkeypatch.setattr(cluster, "ROOTS_PLACE", Path(tempfile.mkdtemp(prefix="rh-root-", dir="/var/lib")))
+    for path in (hidden / "postgres").rglob("*"):  # fetched by somebody careful
+        path.chmod(path.stat().st_mode & 0o700)
+    umask = os.umask(0o077)
     try:
         copied = cluster.programs()
         assert hidden not in copied.parents
         assert "PostgreSQL" in cluster.run([copied / "postgres", "--version"]).stdout
         assert cluster.programs() == copied
     finally:
+        os.umask(umask)
         shutil.rmtree(cluster.ROOTS_PLACE)
 
 
