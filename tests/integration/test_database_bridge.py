@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,41 +20,19 @@ import pytest
 
 from roundhouse.deploy import cluster
 from roundhouse.proxy.database import migrations
-from tests.support.database import require_parts
+from tests.support.database import DEADLINE_S, postgres
 from tests.support.stack import PROJECT
 from tests.support.waiting import gone, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.litellm]
-DEADLINE_S = 60.0
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The address of a fresh local database with LiteLLM's tables."""
-    require_parts()
-    patch = pytest.MonkeyPatch()
-    with tempfile.TemporaryDirectory(prefix="rh-") as folder:
-        patch.setenv("ROUNDHOUSE_HOME", folder)
-        patch.delenv("DATABASE_URL", raising=False)
-        line = subprocess.Popen([sys.executable, "-m", "roundhouse.deploy.postgres"], stdout=subprocess.DEVNULL)
-        try:
-            wait_for(_answers, "PostgreSQL answers", DEADLINE_S)
-            address = cluster.url()
-            migrations.deploy(address)
-            yield address
-        finally:
-            line.terminate()
-            line.wait(DEADLINE_S)
-            cluster.discard()
-            patch.undo()
-
-
-def _answers() -> bool:
-    try:
-        psycopg.connect(cluster.url(), connect_timeout=5).close()
-    except (psycopg.Error, cluster.ClusterError):
-        return False
-    return True
+    with postgres() as address:
+        migrations.deploy(address)
+        yield address
 
 
 # --- migrations ----------------------------------------------------------------------------------
