@@ -11,7 +11,7 @@ from .steps import Setup, ensure
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "up": ("engine", "tools", "keys", "secrets"),
-    "bench": ("engine", "tools", "keys", "secrets"),
+    "bench": ("engine", "tools", "secrets"),
     "test": ("dev", "engine", "tools", "keys", "secrets"),
 }
 

@@ -23,7 +23,12 @@ export function poolConfig(raw) {
   const [wait, connect, socket] = [number('pool_timeout'), number('connect_timeout'), number('socket_timeout')]
   const lifetime = number('max_connection_lifetime')
   for (const name of ['pgbouncer', 'statement_cache_size']) take(name)
-  if (take('sslaccept') === 'accept_invalid_certs') url.searchParams.set('sslmode', 'no-verify')
+  const [accept, sslmode] = [take('sslaccept'), take('sslmode')]
+  if (accept === 'accept_invalid_certs') url.searchParams.set('sslmode', 'no-verify')
+  else if (sslmode && !['allow', 'prefer'].includes(sslmode)) {
+    url.searchParams.set('sslmode', sslmode)
+    url.searchParams.set('uselibpqcompat', 'true') // `require` checks no certificate, there as everywhere else
+  }
   const config = {
     max: number('connection_limit') || DEFAULTS.connection_limit,
     connectionTimeoutMillis: Math.max(wait, connect) * 1000,

@@ -20,7 +20,7 @@ import pytest
 
 from roundhouse.deploy import cluster
 from roundhouse.proxy.database import migrations
-from tests.support.database import DEADLINE_S, postgres
+from tests.support.database import DEADLINE_S, postgres, require_parts
 from tests.support.stack import PROJECT
 from tests.support.waiting import gone, wait_for
 
@@ -310,6 +310,35 @@ def test_the_types_of_all_tables_are_loaded_only_when_asked_for(url: str) -> Non
     print("param_value" in LiteLLM_ConfigWhereInput.__annotations__)
     """
     assert in_client(url, code) == "True"
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("postgresql://u:p@h:1/d", {"max": 10}),
+        ("postgresql://u:p@h:1/d?connection_limit=3&schema=mine", {"max": 3, "options": '-c search_path="mine"'}),
+        ("postgresql://u:p@h:1/d?pool_timeout=20&socket_timeout=2", {"connectionTimeoutMillis": 20000}),
+        ("postgresql://u:p@h:1/d?sslmode=prefer", {"connectionString": "postgresql://u:p@h:1/d"}),
+        ("postgresql://u:p@h:1/d?sslmode=require", {"ssl": {"rejectUnauthorized": False}}),
+        ("postgresql://u:p@h:1/d?sslmode=verify-full", {"ssl": {}}),
+        ("postgresql://u:p@h:1/d?sslaccept=accept_invalid_certs", {"ssl": {"rejectUnauthorized": False}}),
+    ],
+)
+def test_options_of_the_address_mean_what_they_mean_to_prisma(address: str, expected: dict[str, Any]) -> None:
+    require_parts()
+    code = """
+    const { poolConfig } = await import(process.argv[1])
+    const parse = (await import(process.argv[2])).default
+    const { config } = poolConfig(process.argv[3])
+    console.log(JSON.stringify({ ...config, ssl: parse(config.connectionString).ssl }))
+    """
+    modules = (
+        PROJECT / "proxy/database/engine.mjs",
+        cluster.parts().prisma / "node_modules/pg-connection-string/index.js",
+    )
+    argv = [cluster.parts().node, "--input-type=module", "-e", code, *modules, address]
+    config = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    assert {name: config.get(name) for name in expected} == expected
 
 
 # --- who may use the bridge ----------------------------------------------------------------------
