@@ -91,12 +91,13 @@ def create(
         metadata = key_metadata.parse({k: v for k, v in asked.items() if v is not None}).as_metadata()
     except ValueError as error:
         raise CliError(str(error), USAGE) from error
-    body: Document = {"key_alias": name, "models": _models(models), "metadata": metadata}
+    body: Document = {"key_alias": name, "metadata": metadata}
     body |= {"max_budget": budget, "rpm_limit": rpm, "duration": expires}
     body["allowed_routes"] = ["llm_api_routes", "info_routes"]
     with ManagementApi() as api:
         if _find(api, name, missing_ok=True):
             raise CliError(f"there is a key {name!r} already; delete it first, or choose another name", USAGE)
+        body["models"] = _models(api, models)
         made = api.post("/key/generate", {k: v for k, v in body.items() if v is not None})
     if as_json:
         shown = ("key_alias", "key", "models", "max_budget", "rpm_limit", "expires", "metadata")
@@ -164,7 +165,7 @@ def _act(path: str, name: str, body: Callable[[Document], Document]) -> None:
         api.post(path, body(_one(api, name)))
 
 
-def _models(text: str | None) -> list[str]:
+def _models(api: ManagementApi, text: str | None) -> list[str]:
     """The models' names; an alias is what LiteLLM checks when it is asked for, so it stays beside its model."""
     if text is None:
         return []
@@ -172,9 +173,12 @@ def _models(text: str | None) -> list[str]:
     if not names:
         raise CliError("--models names no model", USAGE)
     aliases = load_settings(control.running_config()).aliases
+    known = [*(model["id"] for model in api.get("/v1/models")["data"]), *aliases]
     chosen: list[str] = []
     for name in names:
-        model = control.model_name(name)
+        if name not in known and "*" not in name:  # LiteLLM's wildcards stand for names that it does not list
+            raise control.unknown_model(name, known)
+        model = aliases.get(name, name)
         chosen += [model, *(alias for alias, target in aliases.items() if target == model)]
     return list(dict.fromkeys(chosen))
 

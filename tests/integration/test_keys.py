@@ -45,6 +45,9 @@ def stack() -> Iterator[Stack]:
     for entry in document["model_list"]:
         price = PRICE if entry["model_name"] == "priced" else dict.fromkeys(PRICE, 0)
         entry["litellm_params"].update(price)
+    elsewhere = {"model": "openai/gpt", "api_base": "http://127.0.0.1:9/v1", "api_key": "none"}
+    document["model_list"].append({"model_name": "elsewhere", "litellm_params": elsewhere})
+    document["router_settings"]["model_group_alias"] = {"second": "b"}
     document["general_settings"]["user_api_key_cache_ttl"] = CACHE_S
     env = {"ROUNDHOUSE_WORKERS": "2", "PROXY_BATCH_WRITE_AT": "1"}
     require_parts()
@@ -146,6 +149,12 @@ def test_a_key_may_use_its_models_and_no_other_and_asking_for_another_moves_noth
     assert ask(stack, "sk-" + secrets.token_hex(16)) == 401
     with sdk(stack, key) as client:
         assert [model.id for model in client.models.list()] == ["a"]
+
+
+def test_a_model_is_chosen_by_its_alias_too_and_it_need_not_be_one_of_ours(stack: Stack) -> None:
+    create(stack, "--models", "second, elsewhere", name="chosen")
+    shown = json.loads(roundhouse(stack, "keys", "show", "chosen", "--json").stdout)
+    assert shown["models"] == ["b", "second", "elsewhere"]
 
 
 def test_the_commands_list_show_block_unblock_and_delete(stack: Stack) -> None:
