@@ -107,6 +107,7 @@ class Stack:
             "LITELLM_MASTER_KEY": self.key,
             "LITELLM_SALT_KEY": secrets.token_hex(16),
             "REDIS_PASSWORD": secrets.token_hex(16),
+            "ROUNDHOUSE_KEYS": "off",
         }
         for name in ("ROUNDHOUSE_ENGINE_PYTHON", "ROUNDHOUSE_MODELS"):
             if name in os.environ:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -43,11 +43,15 @@ def model_name(name: str) -> str:
     settings = load_settings(running_config())
     name = settings.aliases.get(name, name)
     if name not in settings.models:
-        known = [*settings.models, *settings.aliases]
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-        raise CliError(f"no model {name!r}; {hint}", USAGE)
+        raise unknown_model(name, [*settings.models, *settings.aliases])
     return name
+
+
+def unknown_model(name: str, known: Sequence[str]) -> CliError:
+    """The error of a name that is none of ``known``, with the nearest that is."""
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    return CliError(f"no model {name!r}; {hint}", USAGE)
 
 
 def running_config() -> Any:

@@ -20,6 +20,9 @@ COMMANDS = {
     "unload": "Take a model, or all, off its device.",
     "logs": "Show the log of a service or an engine.",
     "plan": "Show what fits on the device, before anything starts.",
+    "keys": "Make, look at, block and delete virtual keys.",
+    "ui": "Open the admin UI.",
+    "db": "Back up and restore the database of keys and spend.",
     "bench": "Measure Roundhouse against its baselines.",
     "test": "Run every check of the project.",
 }

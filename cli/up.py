@@ -20,15 +20,18 @@ from roundhouse.cli.down import bring_down
 from roundhouse.cli.env import base_url
 from roundhouse.cli.errors import USAGE, CliError, NotRunning
 from roundhouse.cli.fit import require_fit
-from roundhouse.config import paths
+from roundhouse.config import keys, paths
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import Settings
-from roundhouse.deploy import pids
+from roundhouse.deploy import cluster, pids
 from roundhouse.deploy.redis import socket as redis_socket
 from roundhouse.launchers.records import read_records
 
 START_S = 180.0
 """How long the services may take: LiteLLM's imports on a slow disk, and then some."""
+
+DATABASE_S = 10
+"""How long a database of the user's may take to answer."""
 
 POLL_S = 0.05
 LOG_LINES = 15
@@ -61,6 +64,7 @@ def command(profile: paths.Profile | None, detach: bool, models: Literal["auto",
     if pids.ours():
         raise CliError("parts of an earlier run are still there; 'roundhouse down' ends them")
     _require_secrets()
+    _require_database()
     _require_free_ports(settings)
     require_fit(settings, models)
     notice = _prepare(settings, models)
@@ -88,7 +92,7 @@ def _set_up() -> None:
     from roundhouse.deploy.setup.steps import ensure
 
     try:
-        ensure(engine=True, tools=True, secrets=True, project_root=paths.home(), env_path=paths.env_file())
+        ensure(engine=True, tools=True, keys=True, secrets=True, project_root=paths.home(), env_path=paths.env_file())
     except SetupError as error:
         raise CliError(str(error)) from error
 
@@ -105,6 +109,7 @@ def _settings(profile: paths.Profile | None) -> Settings:
     try:
         paths.port()
         paths.workers()
+        keys.enabled()
         return load_settings(path)
     except (ConfigError, ValueError) as error:
         raise CliError(str(error), USAGE) from error
@@ -123,6 +128,25 @@ def _require_secrets() -> None:
     for name in ("LITELLM_MASTER_KEY", "ROUNDHOUSE_ENGINE_KEY", "REDIS_PASSWORD"):
         if not os.environ.get(name):
             raise CliError(f"{name} is not set; './roundhouse up' writes it into {paths.env_file()}")
+
+
+def _require_database() -> None:
+    """That a database of the user's answers; one of ours comes with the stack."""
+    url = os.environ.get("DATABASE_URL")
+    if not url or not keys.enabled():
+        return
+    import psycopg
+
+    from roundhouse.proxy.database import address
+
+    try:
+        psycopg.connect(address.for_libpq(url), connect_timeout=DATABASE_S).close()
+    except (psycopg.Error, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise CliError(
+            f"the database of DATABASE_URL ({address.where(url)}) does not let us in: {text}; mend the address, "
+            "or remove it to have a local database"
+        ) from error
 
 
 def _require_free_ports(settings: Settings) -> None:
@@ -172,6 +196,7 @@ def _wait(stack: subprocess.Popen[bytes]) -> None:
     began = time.monotonic()
     pending: dict[str, Callable[[], bool]] = {
         "redis": _redis_answers,
+        **({"postgres": _postgres_answers} if keys.own_database() else {}),
         "residency": _residency_answers,
         "gateway": lambda: _is_up(POLL_S * 4),
     }
@@ -193,6 +218,11 @@ def _redis_answers() -> bool:
         return probe.connect_ex(str(redis_socket())) == 0
 
 
+def _postgres_answers() -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(cluster.socket())) == 0
+
+
 def _residency_answers() -> bool:
     with suppress(NotRunning):
         return bool(control.status())
@@ -209,9 +239,12 @@ def _say_where(settings: Settings, notice: str | None) -> None:
     for alias, model in settings.aliases.items():
         by_model.setdefault(model, []).append(alias)
     width = max(len(name) for name in settings.models)
-    click.echo(f"\nRoundhouse answers at {base_url()}  (status: {base_url().removesuffix('v1')}residency/)")
+    origin = base_url().removesuffix("/v1")
+    click.echo(f"\nRoundhouse answers at {base_url()}  (status: {origin}/residency/)")
     for name, entry in settings.models.items():
         click.echo(f"  {name:<{width}}  {', '.join(by_model.get(name, [])):<10}  {_what(entry.launcher)}")
+    if keys.enabled():
+        click.echo(f"Keys, usage and logs: {origin}/ui  (user and password are in {paths.env_file()})")
     if notice:
         click.echo(f"Note: {notice}.")
     script = "./roundhouse" if paths.in_checkout() else "roundhouse"

@@ -4,9 +4,11 @@ set it, in the admin UI too, so that what is written there is checked again at e
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SECTION = "roundhouse"
 
 
 class Priority(StrEnum):
@@ -35,4 +37,19 @@ class KeyMetadata(BaseModel):
     may_switch: Literal["always", "never", "off-hours"] = Field(
         "always", description="Whether its requests may bring a model onto the device that is not there."
     )
-    max_wait: float | None = Field(None, gt=0, description="The longest that a request of it waits, in seconds.")
+    max_wait: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="The longest that a request of it waits, in seconds."
+    )
+
+    def as_metadata(self) -> dict[str, Any]:
+        """The key's metadata for LiteLLM: what differs from the defaults."""
+        values = self.model_dump(mode="json", exclude_defaults=True)
+        return {SECTION: values} if values else {}
+
+
+def parse(values: dict[str, Any]) -> KeyMetadata:
+    """Check ``values``; ``None`` is what is not set. Raises ValueError with every fault in one line."""
+    try:
+        return KeyMetadata.model_validate({name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        raise ValueError("; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())) from error

@@ -72,13 +72,19 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def end_all() -> int:
-    """SIGTERM, then SIGKILL, until nothing of this home is left; how many processes had to be killed."""
+    """SIGTERM, then SIGKILL, until nothing of this home is left; how many processes had to be killed.
+
+    SIGTERM is for those alone whose parent is none of ours: whoever has children ends them, in the right order.
+    """
     killed = 0
     for number, patience in ((signal.SIGTERM, TERM_S), (signal.SIGKILL, KILL_S)):
-        for process in (left := ours()):
+        left = ours()
+        pids = {process.pid for process in left}
+        for process in left:
             with suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
-                killed += number == signal.SIGKILL
+                if number == signal.SIGKILL or process.ppid() not in pids:
+                    process.send_signal(number)
+                    killed += number == signal.SIGKILL
         deadline = time.monotonic() + patience
         while left and time.monotonic() < deadline:
             time.sleep(POLL_S)

@@ -5,29 +5,19 @@ nothing on disk, password in a file that only this user reads. It comes back by 
 is a convenience: whatever happens here, this process stays, for the process manager ends everything with it.
 """
 
-import ctypes
-import fcntl
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from urllib.parse import quote
 
-import psutil
-
 from roundhouse.config import paths
+from roundhouse.deploy import service
 from roundhouse.deploy.setup.tools import redis_server
 
 MAX_MEMORY = "64mb"
-FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 5.0
-SETTLED_S = 10.0  # a server that lived so long starts with the short pause again
 STOP_GRACE_S = 5.0  # it saves nothing, so it ends in milliseconds
-ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-PR_SET_PDEATHSIG = 1
 
 
 def redis_url() -> str:
@@ -52,71 +42,40 @@ def program() -> Path | None:
 def main() -> int:
     """Run until told to end."""
     paths.load_env_file()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {*ENDINGS, signal.SIGCHLD})
+    service.begin()
     if os.environ.get("REDIS_URL"):
-        return _idle("REDIS_URL is set: that server is used, none is started here")
+        return service.idle("redis", "REDIS_URL is set: that server is used, none is started here")
     server = program()
     if server is None:
-        return _idle("no Redis server found: answers are not cached; './roundhouse up' fetches one")
-    with (paths.run_dir() / "redis.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _idle(f"another Redis of ours runs in {paths.home()}: that one is used")
+        return service.idle("redis", "no Redis server found: answers are not cached; './roundhouse up' fetches one")
+    with service.only_one("redis") as alone:
+        if not alone:
+            return service.idle("redis", f"another Redis of ours runs in {paths.home()}: that one is used")
         return _keep_running(server)
 
 
 def _keep_running(server: Path) -> int:
-    pause_s = FIRST_PAUSE_S
     record = paths.run_dir() / "redis.pid"
-    while True:
-        began = time.monotonic()
-        child = _start(server)
-        _write_private(record, json.dumps({"pid": child.pid, "created": psutil.Process(child.pid).create_time()}))
-        code = _wait(child)
-        if code is None:
-            _stop(child)
-            for left in (record, _config_file(), socket()):
-                left.unlink(missing_ok=True)
-            return 0
-        if time.monotonic() - began > SETTLED_S:
-            pause_s = FIRST_PAUSE_S
-        print(f"redis: server ended ({code}); starts again in {pause_s:.1f} s", flush=True)
-        if signal.sigtimedwait(ENDINGS, pause_s):
-            record.unlink(missing_ok=True)
-            return 0
-        pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+    child = service.keep_running("redis", record, lambda: _start(server))
+    if child is not None:
+        _stop(child)
+        for left in (record, _config_file(), socket()):
+            left.unlink(missing_ok=True)
+    return 0
 
 
-def _start(server: Path) -> "subprocess.Popen[bytes]":
-    _write_private(_config_file(), _config())
-    prctl = ctypes.CDLL(None).prctl
-
-    def in_child() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it holds nothing worth a goodbye
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
+def _start(server: Path) -> service.Child:
+    service.write_private(_config_file(), _config())
     return subprocess.Popen(
         [server, _config_file()],
         stdin=subprocess.DEVNULL,
         env={"PATH": os.defpath},  # it needs none of our secrets
         start_new_session=True,
-        preexec_fn=in_child,  # safe: this process has one thread
+        preexec_fn=service.in_child(signal.SIGKILL),  # it holds nothing worth a goodbye
     )
 
 
-def _wait(child: "subprocess.Popen[bytes]") -> int | None:
-    """The server's exit code, or None when we are told to end."""
-    while True:
-        number = signal.sigwait({*ENDINGS, signal.SIGCHLD})
-        if number != signal.SIGCHLD:
-            return None
-        code = child.poll()
-        if code is not None:
-            return code
-
-
-def _stop(child: "subprocess.Popen[bytes]") -> None:
+def _stop(child: service.Child) -> None:
     child.terminate()
     try:
         child.wait(STOP_GRACE_S)
@@ -147,20 +106,6 @@ def _config() -> str:
         "tcp-keepalive 60",
     ]
     return "\n".join(line for line in lines if line) + "\n"
-
-
-def _write_private(path: Path, text: str) -> None:
-    fresh = path.with_suffix(path.suffix + ".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(fresh, path)
-
-
-def _idle(why: str) -> int:
-    print(f"redis: {why}", flush=True)
-    signal.sigwait(set(ENDINGS))
-    return 0
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ import sys
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from roundhouse.config import paths
+from roundhouse.config import keys, paths
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.deploy import pids
 from roundhouse.deploy.redis import redis_url
+from roundhouse.proxy.database import ready
 
 EXIT_FAILED, EXIT_CONFIG = 1, 2
 LINGER_S = 3
@@ -35,14 +36,19 @@ def prepare_environment(config: str, workers: int) -> None:
         "LITELLM_MODE": "PRODUCTION",  # do not read a .env of its own
         "LITELLM_LOG": "ERROR",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no look-up on the network at start
+        "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
         "LITELLM_TELEMETRY": "False",
         "PYTHON_GC_THRESHOLD": "50000,50,50",  # 5 % of the processor time of a request
         "NO_DOCS": "True",
         "NO_REDOC": "True",
         "NO_OPENAPI": "True",
-        "DISABLE_ADMIN_UI": "True",
+        "DISABLE_ADMIN_UI": "False" if keys.enabled() else "True",
         "LITELLM_CORS_ORIGINS": "",
     }
+    if keys.enabled():
+        ready.prepare_environment()
+    else:
+        os.environ.pop("DATABASE_URL", None)  # LiteLLM would use it
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("REDIS_URL", redis_url())
@@ -75,13 +81,18 @@ def main() -> int:
     try:
         settings = load_settings(paths.config_file())
         port, workers = paths.port(), paths.workers()
+        missing = ready.missing_parts() if keys.enabled() else None
     except (ConfigError, ValueError) as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
     if not os.environ.get("LITELLM_MASTER_KEY"):
         print("proxy: LITELLM_MASTER_KEY is not set; './roundhouse up' makes one in .env", file=sys.stderr)
         return EXIT_CONFIG
+    if missing:
+        print(f"proxy: {missing}", file=sys.stderr)
+        return EXIT_CONFIG
     prepare_environment(str(settings.path), workers)
+    os.umask(0o077)  # whatever LiteLLM writes is for this user alone
     pids.record("proxy")
     listener = listen(os.environ.get("ROUNDHOUSE_HOST", "127.0.0.1"), port)
     config = uvicorn.Config(

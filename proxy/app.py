@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 
+from roundhouse.config import keys
+from roundhouse.proxy.database import ready
 from roundhouse.proxy.gateway import Gateway
 
 PR_SET_PDEATHSIG = 1
@@ -22,6 +24,8 @@ def build() -> Gateway:
     parent = multiprocessing.parent_process()
     if parent is not None and os.getppid() != parent.pid:
         sys.exit("proxy: the supervisor is gone")
+    if keys.enabled():
+        ready.use_client()
     from litellm.proxy.proxy_server import app
 
     from roundhouse.config import paths
@@ -29,6 +33,16 @@ def build() -> Gateway:
     from roundhouse.hooks.residency import hook
     from roundhouse.proxy.routes import router
 
-    gateway = Gateway(app, on_started=hook.connect)
+    gateway = Gateway(app, on_starting=_database if keys.enabled() else None, on_started=hook.connect)
     app.include_router(router(lambda: gateway.backstop, load_settings(paths.config_file()).aliases))
     return gateway
+
+
+async def _database() -> None:
+    """Wait for the database; one that will not do ends the gateway, for another worker would fare no better."""
+    try:
+        await ready.wait()
+    except ready.Unusable as error:
+        print(f"proxy: {error}", flush=True)
+        os.kill(os.getppid(), signal.SIGTERM)
+        raise

@@ -22,8 +22,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MAX_BODY_BYTES = 64 * 2**20
 """Some pictures as data URIs fit; what is larger would only fill the worker's memory."""
 
-CLOSED = ("/vllm/", "/openai_passthrough/", "/ui", "/sso/")
-"""LiteLLM's routes that would reach an engine past the gate, or a UI that has no database here."""
+CLOSED = ("/vllm/", "/openai_passthrough/", "/get/latest_release_info")
+"""LiteLLM's routes that would reach an engine past the gate, or a host on the internet to see if there is news."""
+
+CLOSED_WITHOUT_KEYS = ("/ui", "/sso/")
+"""LiteLLM's admin UI, which is nothing without a database."""
 
 
 class TooLarge(Exception):
@@ -33,24 +36,31 @@ class TooLarge(Exception):
 class Gateway:
     """Wraps LiteLLM's ASGI app. ``backstop`` counts leases that no hook gave back; it should stay 0.
 
+    ``on_starting`` is awaited before LiteLLM starts; there is one where there are virtual keys.
     ``on_started`` is called once LiteLLM is up.
     """
 
-    def __init__(self, app: App, on_started: Callable[[], None]) -> None:
+    def __init__(
+        self, app: App, on_starting: Callable[[], Awaitable[None]] | None, on_started: Callable[[], None]
+    ) -> None:
         self._app = app
+        self._on_starting = on_starting
         self._on_started = on_started
+        self._closed = CLOSED if on_starting else CLOSED + CLOSED_WITHOUT_KEYS
         self.backstop = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's message exchange."""
         if scope["type"] == "lifespan":
+            if self._on_starting is not None:
+                await self._on_starting()
             await self._app(scope, receive, self._watching_start(send))
             return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
-        if any(path == closed.rstrip("/") or path.startswith(closed) for closed in CLOSED):
+        if any(path == closed.rstrip("/") or path.startswith(closed) for closed in self._closed):
             await _answer(send, 404, {}, errors.body(f"no route {path}", "invalid_request_error", "not_found"))
             return
         exchange = LeaseScope()

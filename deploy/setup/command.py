@@ -10,9 +10,9 @@ from .errors import SetupError
 from .steps import Setup, ensure
 
 NEEDS: dict[str, tuple[str, ...]] = {
-    "up": ("engine", "tools", "secrets"),
+    "up": ("engine", "tools", "keys", "secrets"),
     "bench": ("engine", "tools", "secrets"),
-    "test": ("dev", "engine", "tools", "secrets"),
+    "test": ("dev", "engine", "tools", "keys", "secrets"),
 }
 
 
@@ -35,6 +35,7 @@ def main(argv: list[str]) -> int:
             dev="dev" in parts,
             engine="engine" in parts,
             tools="tools" in parts,
+            keys="keys" in parts,
             secrets="secrets" in parts,
             project_root=root,
         )

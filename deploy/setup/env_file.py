@@ -14,6 +14,7 @@ MADE: dict[str, tuple[str, Callable[[], str]]] = {
         "encrypts what the database keeps; never change it",
         lambda: f"sk-{secrets.token_urlsafe(32)}",
     ),
+    "UI_PASSWORD": ("of the admin UI; the user is UI_USERNAME, by default admin", lambda: secrets.token_urlsafe(32)),
     "REDIS_PASSWORD": ("of the local Redis", lambda: secrets.token_urlsafe(32)),
 }
 
@@ -33,6 +34,26 @@ def missing(path: Path) -> list[str]:
         if equals:
             held.add(name)
     return [name for name in MADE if name not in held]
+
+
+def setting(path: Path, name: str) -> str:
+    """What `name` is set to, in the environment or else in `path`; "" where it is not."""
+    if name in os.environ:
+        return os.environ[name]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return ""
+    pairs = (line.strip().removeprefix("export ").partition("=") for line in lines)
+    return next((value.strip().strip("\"'") for key, _, value in pairs if key.strip() == name), "")
+
+
+def keys_are_on(path: Path) -> bool:
+    """Are virtual keys wanted? On, unless `ROUNDHOUSE_KEYS` is off."""
+    value = setting(path, "ROUNDHOUSE_KEYS")
+    if value not in ("", "on", "off"):
+        raise SetupError(f"ROUNDHOUSE_KEYS is {value!r}: it must be on or off")
+    return value != "off"
 
 
 def complete(path: Path) -> None:

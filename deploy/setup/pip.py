@@ -25,7 +25,7 @@ class Children:
         self._mutex = threading.Lock()
         self.stopped = False
 
-    def start(self, argv: Sequence[str]) -> "subprocess.Popen[str]":
+    def start(self, argv: Sequence[str], env: dict[str, str]) -> "subprocess.Popen[str]":
         """Start `argv` in a group of its own, output merged into one pipe.
 
         The child inherits the set-up's file lock: should this process be killed, the lock is held until the
@@ -41,7 +41,7 @@ class Children:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                env=environment(),
+                env=env,
                 pass_fds=(self._lock_fd,),
                 start_new_session=True,
             )
@@ -79,13 +79,27 @@ class Part:
         """The board says `text` for this part."""
         self.board.part(self.name, lambda: text)
 
-    def run(self, argv: Sequence[str], *, meter: "Meter | None" = None, check: bool = True) -> int:
-        """Run `argv` to its end and return its exit code; a failing one raises if `check`."""
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        meter: "Meter | None" = None,
+        check: bool = True,
+        add_path: Path | None = None,
+        extra: dict[str, str] | None = None,
+    ) -> int:
+        """Run `argv` to its end and return its exit code; a failing one raises if `check`.
+
+        `add_path` stands first on its PATH, `extra` is added to its environment.
+        """
+        env = {**environment(), **(extra or {})}
+        if add_path:
+            env["PATH"] = f"{add_path}{os.pathsep}{env.get('PATH', os.defpath)}"
         tail: list[str] = []
         try:
             with self.log.open("a", encoding="utf-8") as log:
                 log.write(f"$ {' '.join(argv)}\n")
-                child = self._children.start(argv)
+                child = self._children.start(argv, env)
                 assert child.stdout is not None
                 for line in child.stdout:
                     log.write(line)

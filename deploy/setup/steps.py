@@ -14,6 +14,7 @@ from pathlib import Path
 from . import engine as engines
 from . import env_file
 from . import tools as programs
+from .database import Parts
 from .environment import Environment
 from .errors import SetupError, from_os_error
 from .pip import Children, Part
@@ -27,6 +28,7 @@ SPACE = {
     "proxy": 1.2 * GB,
     "engine-cpu.txt": 5 * GB,
     "engine-cuda.txt": 16 * GB,
+    "keys": 0.5 * GB,
 }  # measured, with room for downloads
 
 
@@ -36,6 +38,7 @@ def ensure(
     engine: bool = False,
     dev: bool = False,
     tools: bool = False,
+    keys: bool = False,
     secrets: bool = False,
     project_root: Path | None = None,
     env_path: Path | None = None,
@@ -56,6 +59,7 @@ def ensure(
             ("dev", dev),
             ("engine", engine),
             ("tools", tools),
+            ("keys", keys),
             ("secrets", secrets),
         )
         if asked and not setup.complete(name)
@@ -76,6 +80,7 @@ class Setup:
         self.proxy = Environment(root / ".venv")
         self.engine = Environment(root / ".venv-engine")
         self.env_file = env_path or root / ".env"
+        self._helper = threading.Lock()
 
     def complete(self, name: str) -> bool:
         """Is this part there, as the locks say?"""
@@ -88,6 +93,8 @@ class Setup:
             return bool(own) or self.engine.complete("engine", engines.locks())
         if name == "tools":
             return programs.complete(self.root)
+        if name == "keys":
+            return not env_file.keys_are_on(self.env_file) or self._database().complete(self._own_postgres())
         return not env_file.missing(self.env_file)
 
     def make(self, names: list[str], lock_fd: int) -> None:
@@ -111,8 +118,12 @@ class Setup:
             if "engine" in names:
                 jobs["engine"] = lambda: self._make_engine(part("engine"), pythons)
             _side_by_side(jobs, board, children)
+            jobs = {}
             if "tools" in names:
-                _side_by_side({"redis": lambda: self._make_tools(part("redis"), pythons)}, board, children)
+                jobs["redis"] = lambda: programs.make(part("redis"), self._pip(part("redis"), pythons), self.root)
+            if "keys" in names:
+                jobs["keys"] = lambda: self._make_keys(part("keys"), pythons)
+            _side_by_side(jobs, board, children)
 
     def _make_proxy(self, part: Part, pythons: list[Python], dev: bool) -> None:
         if not self.proxy.complete("proxy", PROXY_LOCKS):
@@ -130,12 +141,25 @@ class Setup:
         engines.make(part, self.engine, pythons, programs.folder(self.root) / "wheels")
         self.engine.finish("engine", engines.locks())
 
-    def _make_tools(self, part: Part, pythons: list[Python]) -> None:
-        there = [made for made in (self.proxy, self.engine) if made.python.exists()]
-        helper = there[0] if there else Environment(programs.folder(self.root) / "pip")
-        if not there:
+    def _make_keys(self, part: Part, pythons: list[Python]) -> None:
+        self._database().make(part, self._pip(part, pythons), self._own_postgres())
+
+    def _database(self) -> Parts:
+        python = Path(sys.executable) if self._installed() else self.proxy.python
+        return Parts(programs.folder(self.root), python)
+
+    def _own_postgres(self) -> bool:
+        return not env_file.setting(self.env_file, "DATABASE_URL")
+
+    def _pip(self, part: Part, pythons: list[Python]) -> Path:
+        """A Python with pip, to fetch programs with."""
+        for made in (self.proxy, self.engine):
+            if made.python.exists():
+                return made.python
+        helper = Environment(programs.folder(self.root) / "pip")
+        with self._helper:
             helper.create(part, pythons)
-        programs.make(part, helper.python, self.root)
+        return helper.python
 
     def _link(self) -> None:
         """Put the checkout on the environment's path, and the command beside its Python."""
@@ -162,6 +186,8 @@ class Setup:
             needed += SPACE["proxy"]
         if "engine" in names and not self.engine.folder.exists():
             needed += SPACE[engines.locks()[0]]
+        if "keys" in names and not (programs.folder(self.root) / "prisma").exists():
+            needed += SPACE["keys"]
         free = shutil.disk_usage(self.root).free
         if free < needed:
             raise SetupError(

@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from typing import Any
 
 GARBAGE = "!!!!"
 """What an engine says whose weights are not what they were."""
 
+serials = itertools.count(1)
+
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+
+
+def ident() -> str:
+    """An id like no other: LiteLLM keeps one line of spend for each."""
+    return f"fake-{time.time_ns()}-{next(serials)}"
 
 
 def chat(model: str, text: str, body: dict[str, Any]) -> dict[str, Any]:
     message = {"role": "assistant", "content": text}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return {"id": "c", "object": "chat.completion", "created": 0, "model": model, "choices": [choice], "usage": USAGE}
+    return {
+        "id": ident(),
+        "object": "chat.completion",
+        "created": 0,
+        "model": model,
+        "choices": [choice],
+        "usage": USAGE,
+    }
 
 
 def completion(model: str, text: str, body: dict[str, Any]) -> dict[str, Any]:
     choice = {"index": 0, "text": text, "finish_reason": "stop"}
-    return {"id": "c", "object": "text_completion", "created": 0, "model": model, "choices": [choice], "usage": USAGE}
+    return {
+        "id": ident(),
+        "object": "text_completion",
+        "created": 0,
+        "model": model,
+        "choices": [choice],
+        "usage": USAGE,
+    }
 
 
 def embedding(model: str, text: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -36,7 +59,7 @@ def response(model: str, text: str, body: dict[str, Any] | None = None) -> dict[
     output = [{"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": content}]
     usage = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
     return {
-        "id": "resp_1",
+        "id": ident(),
         "object": "response",
         "created_at": 0,
         "status": "completed",
@@ -54,21 +77,22 @@ def sse(document: dict[str, Any], event: str | None = None) -> str:
 
 
 def chat_stream(model: str, words: list[str]) -> Any:
-    base = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": model}
+    base = {"id": ident(), "object": "chat.completion.chunk", "created": 0, "model": model}
     for word in words:
         yield sse({**base, "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]})
     yield sse({**base, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}) + "data: [DONE]\n\n"
 
 
 def completion_stream(model: str, words: list[str]) -> Any:
-    base = {"id": "c", "object": "text_completion", "created": 0, "model": model}
+    base = {"id": ident(), "object": "text_completion", "created": 0, "model": model}
     for word in words:
         yield sse({**base, "choices": [{"index": 0, "text": word, "finish_reason": None}]})
     yield sse({**base, "choices": [{"index": 0, "text": "", "finish_reason": "stop"}]}) + "data: [DONE]\n\n"
 
 
 def response_stream(model: str, words: list[str]) -> Any:
-    started = {**response(model, ""), "status": "in_progress", "output": []}
+    same = {"id": ident()}
+    started = {**response(model, ""), **same, "status": "in_progress", "output": []}
     yield sse({"type": "response.created", "sequence_number": 0, "response": started}, "response.created")
     for number, word in enumerate(words, 1):
         event = "response.output_text.delta"
@@ -77,7 +101,7 @@ def response_stream(model: str, words: list[str]) -> Any:
     done = {
         "type": "response.completed",
         "sequence_number": len(words) + 1,
-        "response": response(model, "".join(words)),
+        "response": {**response(model, "".join(words)), **same},
     }
     yield sse(done, "response.completed")
 

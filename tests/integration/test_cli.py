@@ -17,10 +17,12 @@ from pathlib import Path
 
 import httpx
 import psutil
+import psycopg
 import pytest
 import yaml
 
 from tests.support import fakes
+from tests.support.database import postgres
 from tests.support.processes import command, of_home, words
 from tests.support.stack import free_port
 from tests.support.waiting import gone, wait_for
@@ -50,6 +52,7 @@ class Home:
             "LITELLM_SALT_KEY": "sk-" + secrets.token_hex(16),
             "ROUNDHOUSE_ENGINE_KEY": secrets.token_hex(16),
             "REDIS_PASSWORD": secrets.token_hex(16),
+            "ROUNDHOUSE_KEYS": "off",
         }
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -143,6 +146,36 @@ def test_what_an_earlier_run_left_is_taken_over_by_the_next(home: Home) -> None:
     assert home.ask("a").status_code == 200
 
 
+def test_up_with_keys_in_a_database_of_ones_own(home: Home) -> None:
+    with postgres() as url:
+        other = {"ROUNDHOUSE_KEYS": "on", "UI_PASSWORD": "a b c", "DATABASE_URL": f"{url}?connection_limit=5"}
+        home.env |= other
+        up = home.run("up", "--detach")
+        assert up.returncode == 0, up.stdout + up.stderr
+        address = f"http://127.0.0.1:{home.port}/ui"
+        assert f"Keys, usage and logs: {address}" in up.stdout
+        assert httpx.get(address, follow_redirects=True).status_code == 200
+        ui = home.run("ui", "--print")
+        assert (ui.returncode, ui.stdout) == (0, f"{address}/\n")
+        assert "a b c" not in ui.stdout + ui.stderr
+        created = home.run("keys", "create", "one", "--json")
+        home.key = json.loads(created.stdout)["key"]
+        assert home.ask("a").status_code == 200
+        with psycopg.connect(url) as connection:
+            names = connection.execute('SELECT key_alias FROM "LiteLLM_VerificationToken"').fetchall()
+            assert ("one",) in names
+        assert not any("bin/postgres" in command(process) for process in home.processes())
+        backup = home.run("db", "backup", str(home.folder / "x"))
+        assert (backup.returncode, "DATABASE_URL" in backup.stderr) == (4, True)
+        assert home.run("down").returncode == 0
+        assert home.processes() == []
+    home.env["DATABASE_URL"] = "postgresql://somebody:hidden@127.0.0.1:9/none"
+    up = home.run("up", "--detach")
+    assert (up.returncode, up.stderr.count("\n")) == (1, 1)
+    assert "the database of DATABASE_URL (127.0.0.1:9/none) does not let us in" in up.stderr
+    assert "hidden" not in up.stderr
+
+
 def test_ctrl_c_stops_in_order(home: Home) -> None:
     up = home.start("up")
     assert up.stdout is not None
@@ -215,7 +248,9 @@ def test_the_procfile_runs_under_plain_honcho(home: Home) -> None:
     wait_for(lambda: not home.processes(), "nothing is left", 10)
 
 
-@pytest.mark.parametrize("command", ["", "up", "down", "env", "status", "switch", "unload", "logs", "bench"])
+@pytest.mark.parametrize(
+    "command", ["", "up", "down", "env", "status", "switch", "unload", "logs", "keys", "db", "ui", "bench"]
+)
 def test_every_command_has_help(command: str) -> None:
     done = subprocess.run([*ROUNDHOUSE, *command.split(), "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0

@@ -14,6 +14,7 @@ import yaml
 
 from roundhouse.bench.overhead import PLAIN
 from tests.support import fakes
+from tests.support.database import require_parts
 from tests.support.stack import Stack, free_port
 from tests.support.waiting import wait_for
 
@@ -21,6 +22,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 START_RATIO = 1.5
 MEMORY_MB = 700
+KEYS_START_RATIO = 1.8
+KEYS_MEMORY_MB = 350
 
 
 def plain_start_s(stack: Stack) -> float:
@@ -60,3 +63,23 @@ def test_the_stack_answers_nearly_as_soon_as_litellm_alone_and_stays_small() -> 
             alone.append(plain_start_s(stack))
         assert memory < MEMORY_MB * 2**20, f"{memory >> 20} MB"
     assert min(ours) < START_RATIO * min(alone), f"{ours} s against {alone} s"
+
+
+def database_mb(stack: Stack) -> int:
+    """What PostgreSQL, its line and the bridge take, each shared page counted once."""
+    total = 0
+    for process in stack.processes():
+        line = " ".join(process.cmdline())
+        if "bridge.mjs" in line or "roundhouse.deploy.postgres" in line or process.name() == "postgres":
+            total += process.memory_full_info().pss
+    return total >> 20
+
+
+def test_keys_cost_little_memory_and_a_start_takes_little_longer() -> None:
+    require_parts()
+    with Stack(fakes.config({"a": []})) as without, Stack(fakes.config({"a": []}), keys=True) as with_keys:
+        memory = database_mb(with_keys)
+        assert 20 < memory < KEYS_MEMORY_MB, f"{memory} MB"
+        off, on = zip(*((without.restart(), with_keys.restart()) for _ in range(2)), strict=True)
+        print(f"with keys {min(on):.1f} s, without {min(off):.1f} s, {memory} MB")
+    assert min(on) < KEYS_START_RATIO * min(off), f"{on} s against {off} s"

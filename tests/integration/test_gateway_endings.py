@@ -22,7 +22,7 @@ from tests.support import fakes
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.litellm, pytest.mark.timeout(240)]
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages")
 STREAMED = tuple(path for path in PATHS if path != "/v1/embeddings")

@@ -16,7 +16,7 @@ from tests.support import fakes
 from tests.support.stack import Stack, free_port
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.litellm, pytest.mark.timeout(120)]
 
 
 @pytest.fixture

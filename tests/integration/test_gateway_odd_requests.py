@@ -16,7 +16,7 @@ from tests.support import fakes
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.litellm, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")

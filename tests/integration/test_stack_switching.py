@@ -14,7 +14,7 @@ from tests.support import fakes
 from tests.support.stack import Stack
 from tests.support.waiting import until, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.litellm, pytest.mark.timeout(180)]
 
 MODELS = ("a", "b", "c")
 

@@ -64,7 +64,12 @@ def make_checkout(folder: Path) -> Checkout:
         for name, value in os.environ.items()
         if name not in UNSET and not name.startswith(("PIP_", "ROUNDHOUSE_"))
     }
-    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": os.devnull}
+    offline = {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheels),
+        "PIP_CONFIG_FILE": os.devnull,
+        "ROUNDHOUSE_KEYS": "off",
+    }
     return Checkout(root, wheels, {**environment, **offline, "PYTHONDONTWRITEBYTECODE": "1"})
 
 

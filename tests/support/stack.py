@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ from tests.support.waiting import gone, wait_for
 PROJECT = Path(__file__).resolve().parents[2]
 LINES = {
     "redis": "roundhouse.deploy.redis",
+    "postgres": "roundhouse.deploy.postgres",
     "residency": "roundhouse.residency",
     "proxy": "roundhouse.proxy",
 }
@@ -41,9 +43,12 @@ Config = dict[str, Any]
 
 
 class Stack:
-    """Redis, residency and proxy, started in the order of ``with``, stopped as honcho would stop them."""
+    """The Procfile's lines, started in the order of ``with``, stopped as honcho would stop them.
 
-    def __init__(self, config: Config, env: Mapping[str, str] | None = None) -> None:
+    Without ``keys`` there is no database, and the master key is the only one.
+    """
+
+    def __init__(self, config: Config, env: Mapping[str, str] | None = None, keys: bool = False) -> None:
         # Short, because the path of a unix socket may have some 100 bytes only.
         self.home = Path(tempfile.mkdtemp(prefix="rh-"))
         self.port = free_port()
@@ -63,6 +68,8 @@ class Stack:
             "LITELLM_MASTER_KEY": self.key,
             "LITELLM_SALT_KEY": "sk-" + secrets.token_hex(16),
             "REDIS_PASSWORD": secrets.token_hex(16),
+            "UI_PASSWORD": secrets.token_hex(16),
+            "ROUNDHOUSE_KEYS": "on" if keys else "off",
             **(env or {}),
         }
         self.http = httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {self.key}"}, timeout=300)
@@ -86,6 +93,8 @@ class Stack:
         """Start every line; return when the gateway answers."""
         (self.home / "log").mkdir(exist_ok=True)
         for name, module in LINES.items():
+            if name == "postgres" and self._env["ROUNDHOUSE_KEYS"] == "off":
+                continue
             with (self.home / "log" / f"{name}.line.log").open("ab") as log:
                 self._lines[name] = subprocess.Popen(
                     [sys.executable, "-m", module],
@@ -107,6 +116,22 @@ class Stack:
 
     def stop(self, keep_home: bool = False) -> list[str]:
         """TERM to every line, as honcho does; return what did not go away (and end that by force)."""
+        left = self._end_lines()
+        self.http.close()
+        if left or keep_home:
+            print(f"kept for inspection: {self.home}")
+        else:
+            self.discard()
+        return left
+
+    def restart(self) -> float:
+        """Stop every line and start it again in the same home; seconds until the gateway answers."""
+        assert not self._end_lines()
+        began = time.monotonic()
+        self.start()
+        return time.monotonic() - began
+
+    def _end_lines(self) -> list[str]:
         for line in self._lines.values():
             if line.poll() is None:
                 os.killpg(line.pid, signal.SIGTERM)
@@ -120,12 +145,21 @@ class Stack:
         for line in self._lines.values():
             line.wait(10)
         self._lines.clear()
-        self.http.close()
-        if left or keep_home:
-            print(f"kept for inspection: {self.home}")
-        else:
-            shutil.rmtree(self.home, ignore_errors=True)
         return left
+
+    def discard(self) -> None:
+        """Remove the home, and the database where it lies elsewhere."""
+        from roundhouse.deploy import cluster
+
+        if self._env["ROUNDHOUSE_KEYS"] == "on":
+            with _environment(ROUNDHOUSE_HOME=str(self.home)):
+                cluster.discard()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of every line, for a command that is to find this stack."""
+        return dict(self._env)
 
     # --- clients ---------------------------------------------------------------------------------
 

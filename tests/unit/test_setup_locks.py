@@ -26,7 +26,15 @@ def _pins(name: str) -> dict[str, set[str]]:
 
 
 def test_every_lock_is_there() -> None:
-    assert LOCKS == ["dev.txt", "engine-cpu.txt", "engine-cuda.txt", "proxy.txt", "tools.txt"]
+    assert LOCKS == [
+        "dev.txt",
+        "engine-cpu.txt",
+        "engine-cuda.txt",
+        "node.txt",
+        "postgres.txt",
+        "proxy.txt",
+        "tools.txt",
+    ]
 
 
 @pytest.mark.parametrize("name", LOCKS)

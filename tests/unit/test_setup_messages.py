@@ -53,9 +53,9 @@ def test_a_fault_of_the_file_system_names_the_place(number: int, expected: str) 
         ("status --json", set()),
         ("down", set()),
         ("up --help", set()),
-        ("up --models tiny", {"engine", "tools", "secrets"}),
-        ("test -k x", {"dev", "engine", "tools", "secrets"}),
-        ("test --help", {"dev", "engine", "tools", "secrets"}),
+        ("up --models tiny", {"engine", "tools", "keys", "secrets"}),
+        ("test -k x", {"dev", "engine", "tools", "keys", "secrets"}),
+        ("test --help", {"dev", "engine", "tools", "keys", "secrets"}),
     ],
 )
 def test_a_command_gets_what_it_needs_and_no_more(line: str, expected: set[str]) -> None:
