@@ -12,7 +12,7 @@ from .steps import Setup, ensure
 NEEDS: dict[str, tuple[str, ...]] = {
     "up": ("engine", "tools", "keys", "secrets"),
     "bench": ("engine", "tools", "secrets"),
-    "test": ("dev", "engine", "tools", "keys", "secrets"),
+    "test": ("dev", "engine", "tools", "keys", "browser", "secrets"),
 }
 
 
@@ -36,6 +36,7 @@ def main(argv: list[str]) -> int:
             engine="engine" in parts,
             tools="tools" in parts,
             keys="keys" in parts,
+            browser="browser" in parts,
             secrets="secrets" in parts,
             project_root=root,
         )

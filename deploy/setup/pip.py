@@ -101,11 +101,12 @@ class Part:
                 log.write(f"$ {' '.join(argv)}\n")
                 child = self._children.start(argv, env)
                 assert child.stdout is not None
-                for line in child.stdout:
-                    log.write(line)
-                    tail = [*tail[-KEPT_LINES:], line.rstrip()]
-                    if meter:
-                        meter.feed(line)
+                with child.stdout as output:
+                    for line in output:
+                        log.write(line)
+                        tail = [*tail[-KEPT_LINES:], line.rstrip()]
+                        if meter:
+                            meter.feed(line)
                 code = child.wait()
                 self._children.ended(child)
         except OSError as error:

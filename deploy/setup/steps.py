@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from . import browser as browsers
 from . import engine as engines
 from . import env_file
 from . import tools as programs
@@ -29,6 +30,7 @@ SPACE = {
     "engine-cpu.txt": 5 * GB,
     "engine-cuda.txt": 16 * GB,
     "keys": 0.5 * GB,
+    "browser": 0.7 * GB,
 }  # measured, with room for downloads
 
 
@@ -39,6 +41,7 @@ def ensure(
     dev: bool = False,
     tools: bool = False,
     keys: bool = False,
+    browser: bool = False,
     secrets: bool = False,
     project_root: Path | None = None,
     env_path: Path | None = None,
@@ -60,6 +63,7 @@ def ensure(
             ("engine", engine),
             ("tools", tools),
             ("keys", keys),
+            ("browser", browser),
             ("secrets", secrets),
         )
         if asked and not setup.complete(name)
@@ -95,6 +99,8 @@ class Setup:
             return programs.complete(self.root)
         if name == "keys":
             return not env_file.keys_are_on(self.env_file) or self._database().complete(self._own_postgres())
+        if name == "browser":
+            return browsers.complete(programs.folder(self.root))
         return not env_file.missing(self.env_file)
 
     def make(self, names: list[str], lock_fd: int) -> None:
@@ -117,6 +123,8 @@ class Setup:
                 jobs["proxy"] = lambda: self._make_proxy(part("proxy"), pythons, "dev" in names)
             if "engine" in names:
                 jobs["engine"] = lambda: self._make_engine(part("engine"), pythons)
+            if "browser" in names:
+                jobs["browser"] = lambda: browsers.make(part("browser"), programs.folder(self.root))
             _side_by_side(jobs, board, children)
             jobs = {}
             if "tools" in names:
@@ -188,6 +196,8 @@ class Setup:
             needed += SPACE[engines.locks()[0]]
         if "keys" in names and not (programs.folder(self.root) / "prisma").exists():
             needed += SPACE["keys"]
+        if "browser" in names:
+            needed += SPACE["browser"]
         free = shutil.disk_usage(self.root).free
         if free < needed:
             raise SetupError(

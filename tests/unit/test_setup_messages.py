@@ -54,8 +54,8 @@ def test_a_fault_of_the_file_system_names_the_place(number: int, expected: str) 
         ("down", set()),
         ("up --help", set()),
         ("up --models tiny", {"engine", "tools", "keys", "secrets"}),
-        ("test -k x", {"dev", "engine", "tools", "keys", "secrets"}),
-        ("test --help", {"dev", "engine", "tools", "keys", "secrets"}),
+        ("test -k x", {"dev", "engine", "tools", "browser", "keys", "secrets"}),
+        ("test --help", {"dev", "engine", "tools", "browser", "keys", "secrets"}),
     ],
 )
 def test_a_command_gets_what_it_needs_and_no_more(line: str, expected: set[str]) -> None:
