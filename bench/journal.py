@@ -3,7 +3,7 @@
 A caller's next request follows on the answer to its last one, so it becomes an agent: had the answer come earlier, so
 would the next request. Requests of one caller that overlap become several agents; after a pause of AWAY_S a new one
 begins at its own time, as a person comes back after lunch whatever the answers did. Requests without a caller come when
-they came.
+they came. Who waited when residency was killed is left out: it asked again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -40,7 +41,7 @@ class _Request:
 
 @dataclass
 class _Day:
-    """What the lines say. Times are seconds since the epoch."""
+    """What the lines say. Times are seconds since the epoch, and never go back, though the clock be set."""
 
     requests: list[_Request] = field(default_factory=list)
     models: dict[str, Document] = field(default_factory=dict)
@@ -49,18 +50,26 @@ class _Day:
     leaving: list[float] = field(default_factory=list)
     _open: dict[int, _Request] = field(default_factory=dict)
     _since: dict[tuple[str, str], float] = field(default_factory=dict)
-    _offset: float = 0.0
+    _offset: float | None = None
+    _now: float = -inf
 
     def read(self, line: Document) -> None:
         """Take in one line. Raises KeyError, TypeError or ValueError if it is none of a journal."""
-        what, at = line["what"], float(line["t"]) + self._offset
+        what = line["what"]
         if what == "opened":  # another process: its tickets start anew, and its clock does, too
+            again = {id(request) for request in self._open.values() if request.granted is None}
+            self.requests = [request for request in self.requests if id(request) not in again]
             self._open.clear()
             self._since.clear()
-            self.models |= line["models"]
+            self.models |= {name: {"device": it["device"], "slots": it["slots"]} for name, it in line["models"].items()}
             self.max_wait_s = float(line["max_wait_s"])
-            self._offset = float(line["clock"]) - float(line["t"])
-        elif what == "asked":
+            self._now = max(self._now, float(line["clock"]))
+            self._offset = self._now - float(line["t"])
+            return
+        if self._offset is None:
+            raise ValueError("a journal begins with a line 'opened'")
+        at = self._now = max(self._now, float(line["t"]) + self._offset)
+        if what == "asked":
             priority = {weight: number for number, weight in WEIGHTS.items()}.get(float(line["weight"]), 0)
             request = _Request(at, line["model"], line["caller"], priority)
             self._open[line["ticket"]] = request
@@ -92,10 +101,14 @@ def workloads(path: Path) -> list[Workload]:
     Raises:
         WorkloadError: it cannot be read; one line with the file and the line.
     """
-    day = _Day()
-    for number, text in enumerate(_lines(path), 1):
+    day, lines = _Day(), _lines(path)
+    for number, text in enumerate(lines, 1):
         try:
             day.read(json.loads(text))
+        except json.JSONDecodeError as error:
+            if number < len(lines) and '"what":"opened"' in lines[number]:
+                continue  # residency was killed while it wrote
+            raise WorkloadError(f"{path}:{number}: not a line of a journal: not JSON: {error.msg}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise WorkloadError(f"{path}:{number}: not a line of a journal: {type(error).__name__}: {error}") from error
     devices = dict.fromkeys(day.models[r.model]["device"] for r in day.requests if r.model in day.models)

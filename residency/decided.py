@@ -13,21 +13,24 @@ class Decided:
 
     reason: str = ""
     counts: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(Kind, 0))
-    _last: tuple[Kind, str] | None = None
+    _last: Decision | None = None
 
     def note(self, decision: Decision) -> None:
         """Take in what the policy said. While a device drains the reason is the one for which it does."""
         if decision.kind is Kind.DRAINING and self._last is not None:
             return
         self.reason = decision.reason
-        if self._last != (decision.kind, decision.target):
-            self._last = decision.kind, decision.target
+        if self._last is None or (self._last.kind, self._last.target) != (decision.kind, decision.target):
             self.counts[decision.kind] += 1
+        self._last = decision
 
     def wanted(self, model: str) -> None:
-        """Nobody has to leave for it."""
-        if self._last is None:
-            self.reason = f"{model} is wanted"
+        """The model is to come: for the reason for which somebody leaves for it, or because nobody has to.
+
+        Who was to stay may be gone by now, after a crash or an unload, and who leaves may do so for another model.
+        """
+        it = self._last
+        self.reason = f"{model} is wanted" if it is None or it.stay or it.target != model else it.reason
 
     def over(self) -> None:
         """Who was to come is there, or nobody waits any more: the next decision is a new one."""

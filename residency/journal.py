@@ -1,7 +1,11 @@
 """What happened, as lines of JSON, for ``bench switching --journal``: no prompt, no answer, no key.
 
-Off unless ``residency.journal`` asks for it. A caller is a digest that means nothing outside of its file. The file is
-for this user only; beyond LIMIT_BYTES it is set aside once, so that two of them are kept.
+Off unless ``residency.journal`` asks for it. A caller is a digest under a salt that is never written down: nobody can
+tell whose it is, though a key or a session be guessed; with each start of residency callers have other names. The file
+is for this user only; beyond LIMIT_BYTES it is set aside once, so that two of them are kept.
+
+A file begins with a line ``opened``, and each start of residency adds one: clock and tickets begin anew there. A line
+that a crash or a full disk cut short stands alone.
 """
 
 from __future__ import annotations
@@ -13,8 +17,10 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from roundhouse.residency.facts import (
     Asked,
@@ -42,49 +48,67 @@ Line = dict[str, Any]
 
 
 class Journal:
-    """An open journal of ``models`` (name -> device and slots). What cannot be written ends it with one warning."""
+    """An open journal of ``models`` (name -> device and slots). What cannot be written ends it with one warning.
+
+    What may not switch is left out: it takes what is there, and would have brought nothing under another policy either.
+    """
 
     def __init__(self, path: Path, models: Mapping[str, Line], max_wait_s: float) -> None:
         self._path = path
-        self._header = {"models": dict(models), "max_wait_s": max_wait_s}
+        self._header: Line = {"models": dict(models), "max_wait_s": max_wait_s}
         self._salt = secrets.token_bytes(16)
-        self._file: BinaryIO | None = None
-        self._failed = False
+        self._file: FileIO | None = None
+        self._ended = False
 
     def record(self, fact: Fact, orders: Iterable[Order], now: float) -> None:
         """Write down a fact, and what was ordered then: at ``now`` in clock seconds."""
         lines = [line for it in (fact, *orders) if (line := self._line(it)) is not None]
-        if not lines or self._failed:
+        if not lines or self._ended:
             return
         try:
-            file = self._open(now)
-            for line in lines:
-                file.write(_encoded({"t": round(now, 4), **line}))
-            file.flush()
+            self._open(now)
+            self._write(b"".join(_encoded({"t": round(now, 4), **line}) for line in lines))
         except OSError as error:
-            self._failed = True
             log.warning("event=journal_failed path=%s text=%r", self._path, str(error))
+            self.close()
 
     def close(self) -> None:
-        """Close the file; nothing is lost without it."""
+        """End the journal; nothing is lost without it."""
+        self._ended = True
+        self._shut()
+
+    def _shut(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of a network's file system
+                self._file.close()
             self._file = None
 
-    def _open(self, now: float) -> BinaryIO:
+    def _open(self, now: float) -> None:
+        """Have a file that has room: go on with the one there is, or begin one."""
         if self._file is not None and self._file.tell() < LIMIT_BYTES:
-            return self._file
-        if self._file is not None:
-            self.close()
+            return
+        self._shut()
+        if self._path.exists() and self._path.stat().st_size >= LIMIT_BYTES:
             self._path.replace(self._path.with_suffix(".old.jsonl"))
-        self._file = os.fdopen(os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab")
-        self._file.write(_encoded({"t": round(now, 4), "what": "opened", "clock": time.time(), **self._header}))
-        return self._file
+        self._file = FileIO(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600), "a+")
+        os.fchmod(self._file.fileno(), 0o600)
+        end = self._file.tell()
+        if end and os.pread(self._file.fileno(), 1, end - 1) != b"\n":
+            self._write(b"\n")
+        self._write(_encoded({"t": round(now, 4), "what": "opened", "clock": time.time(), **self._header}))
+
+    def _write(self, data: bytes) -> None:
+        """Write all of it at once. Raises OSError where there is no room for all."""
+        assert self._file is not None
+        if self._file.write(data) != len(data):
+            raise OSError("there was no room for all of a line")
 
     def _line(self, it: Fact | Order) -> Line | None:
         match it:
-            case Asked(ticket=ticket, model=model):
-                caller = hashlib.blake2b(it.caller.encode(), key=self._salt, digest_size=6).hexdigest()
+            case Asked(ticket=ticket, model=model) if it.may_switch and model in self._header["models"]:
+                caller = hashlib.blake2b(
+                    it.caller.encode("utf-8", "replace"), key=self._salt, digest_size=6
+                ).hexdigest()
                 who = {"caller": caller if it.caller else "", "weight": it.weight, "max_wait_s": it.max_wait_s}
                 return {"what": "asked", "ticket": ticket, "model": model, **who}
             case Gone(ticket=ticket):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,12 @@ def written(workload: Workload, file: Path, monkeypatch: pytest.MonkeyPatch) -> 
     simulation.run()
     journal.close()
     return simulation
+
+
+def one_request(journal: Journal, model: str, ticket: int, now: float = 1.0) -> None:
+    """Of a caller, answered within a second."""
+    journal.record(Asked(Ticket(ticket), model, caller="x"), [Grant(Ticket(ticket))], now)
+    journal.record(Gone(Ticket(ticket)), [], now + 1.0)
 
 
 def lines(*more: dict[str, Any]) -> str:
@@ -92,6 +100,64 @@ def test_what_cannot_be_written_is_one_warning(tmp_path: Path, caplog: pytest.Lo
     assert [record.getMessage().split()[0] for record in caplog.records] == ["event=journal_failed"]
 
 
+def test_a_full_disk_is_one_warning_also_at_the_end_and_what_was_written_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Small(FileIO):
+        def write(self, data: Any) -> int:
+            room = 1000 - self.tell()
+            if room <= 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(bytes(data)[:room])
+
+    monkeypatch.setattr(writing, "FileIO", Small)
+    file = tmp_path / "journal.jsonl"
+    for _ in range(2):
+        journal = Journal(file, {"a": {"device": "gpu0", "slots": None}}, 300.0)
+        for number in range(20):
+            one_request(journal, "a", number)
+        journal.close()
+        assert file.stat().st_size == 1000
+    assert len(caplog.records) == 2
+    monkeypatch.undo()  # there is room again, and residency was started again
+    journal = Journal(file, {"a": {"device": "gpu0", "slots": None}}, 300.0)
+    one_request(journal, "a", 1)
+    journal.close()
+    assert replay.workloads(file)[0].requests > 2
+
+
+def test_after_a_crash_in_the_middle_of_a_line_it_goes_on_and_who_asks_again_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, wall = tmp_path / "journal.jsonl", 1e9
+    monkeypatch.setattr(writing.time, "time", lambda: wall)
+    first = Journal(file, {"a": {"device": "gpu0", "slots": None}}, 300.0)
+    one_request(first, "a", 1, now=5000.0)
+    first.record(Asked(Ticket(2), "a", caller="x"), [], 5002.0)  # never answered: residency is killed
+    first.close()
+    with file.open("a") as cut:
+        cut.write('{"t":5003,"wh')
+    file.chmod(0o644)
+    wall -= 3600  # the clock was set back, and after a reboot the other one begins anew
+    second = Journal(file, {"a": {"device": "gpu0", "slots": None}}, 300.0)
+    one_request(second, "a", 1, now=7.0)
+    second.close()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    (day,) = replay.workloads(file)
+    assert [(agent.start_s, len(agent.steps)) for agent in day.agents] == [(0, 1), (2, 1)]
+
+
+def test_what_may_not_switch_and_what_is_no_model_is_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "journal.jsonl"
+    journal = Journal(file, {"a": {"device": "gpu0", "slots": None}}, 300.0)
+    journal.record(Asked(Ticket(1), "a", may_switch=False), [Grant(Ticket(1))], 1.0)
+    journal.record(Asked(Ticket(2), "whatever a client sends"), [], 1.0)
+    journal.close()
+    assert "whatever" not in file.read_text()
+    with pytest.raises(WorkloadError, match="no request"):
+        replay.workloads(file)
+
+
 def test_waking_is_a_switch_and_a_restart_is_a_new_clock(tmp_path: Path) -> None:
     file = tmp_path / "journal.jsonl"
     journal = Journal(file, {"a": {"device": "gpu0", "slots": None}}, 300.0)
@@ -116,9 +182,15 @@ def test_waking_is_a_switch_and_a_restart_is_a_new_clock(tmp_path: Path) -> None
     [
         ("", r"journal\.jsonl: there is no request in this journal"),
         (lines(), r"journal\.jsonl: there is no request in this journal"),
-        ("hello\n", r"journal\.jsonl:1: not a line of a journal: JSONDecodeError"),
+        ("hello\n", r"journal\.jsonl:1: not a line of a journal: not JSON"),
         (lines({"t": 1, "what": "asked"}), r"journal\.jsonl:2: not a line of a journal: KeyError: 'weight'"),
         (lines({"t": 1, "what": "sung"}), r"journal\.jsonl:2: .*'sung' is nothing that happens"),
+        ('{"what": "gone", "t": 1, "ticket": 1}\n', r"journal\.jsonl:1: .*begins with a line 'opened'"),
+        (lines({**HEADER, "models": {"a": 3}}), r"journal\.jsonl:2: not a line of a journal: TypeError"),
+        (
+            lines() + '{"t": 1, "wh\n' + json.dumps({"t": 2, "what": "gone", "ticket": 1}),
+            r"journal\.jsonl:2: .*not JSON",
+        ),
         ("[]\n", r"journal\.jsonl:1: not a line of a journal: TypeError"),
     ],
 )

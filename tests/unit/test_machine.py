@@ -423,3 +423,30 @@ def test_one_key_cannot_fill_the_queue_with_however_many_sessions() -> None:
     assert isinstance(refused, Refuse)
     assert refused.code is Code.QUEUE_FULL
     assert drive.ask("a", caller="other/x")[1] == []
+
+
+def test_the_reason_for_a_switch_is_not_that_for_which_somebody_stayed_who_is_gone() -> None:
+    for ended in (Exited("a", "killed by signal 9"), UnloadCommanded(Ticket(90), "a", force=True)):
+        drive = Driver()
+        drive.ask("a")
+        drive.ready("a", after=10)
+        drive.ask("b")
+        decided = drive.machine.tracks["gpu0"].decided
+        assert "gate shuts in" in decided.reason
+        drive(ended)
+        assert Start("b") in drive(Stopped("a"))
+        assert decided.reason == "b is wanted"
+
+
+def test_the_reason_for_a_switch_is_not_that_of_another_model(drive: Driver) -> None:
+    drive.bring("a")
+    drive.ask("b")
+    decided = drive.machine.tracks["gpu0"].decided
+    for_b = decided.reason
+    drive(SwitchCommanded(Ticket(90), "c"))
+    assert drive(Stopped("a")) == [Start("c")]
+    assert decided.reason == "c is wanted"
+    drive(Gone(Ticket(90)))
+    drive(Stopped("c"))
+    assert drive.state("b") is State.STARTING
+    assert decided.reason == for_b
