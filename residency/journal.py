@@ -42,7 +42,7 @@ from roundhouse.residency.facts import (
 log = logging.getLogger("roundhouse.residency")
 
 LIMIT_BYTES = 64 << 20
-"""About half a million requests; a day of a busy workstation has a tenth of that."""
+"""About 300,000 requests, of 200 bytes each."""
 
 Line = dict[str, Any]
 
