@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +302,43 @@ def test_a_server_that_goes_away_in_the_middle_is_said_so_that_litellm_tries_aga
     assert len(lost) == 3
     assert all(line.startswith("Can't reach database server") for line in lost), lost
     assert rows == "0"
+
+
+@pytest.fixture
+def starting() -> Iterator[str]:
+    """The address of a server that says of itself that it is starting up."""
+    fields = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0"
+
+    def serve(server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+
+    require_parts()
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(serve, server)
+        yield f"postgresql://u:p@127.0.0.1:{server.getsockname()[1]}/d"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_server_that_starts_up_is_said_to_be_away_to_queries_and_to_transactions(starting: str) -> None:
+    code = """
+    async def begin():
+        async with db.tx():
+            pass
+    writing = db.litellm_config.create_many(data=[{"param_name": "x"}], skip_duplicates=True)
+    for awaitable in (begin(), db.query_raw("SELECT 1"), writing):
+        try:
+            await awaitable
+        except DataError as error:
+            print(error)
+    """
+    assert set(in_client(starting, code).splitlines()) == {
+        "Can't reach database server: the database system is starting up"
+    }
 
 
 def test_the_types_of_all_tables_are_loaded_only_when_asked_for(url: str) -> None:
