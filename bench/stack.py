@@ -68,8 +68,10 @@ def litellm_config(models: list[dict[str, Any]], *, gate: bool, **residency: Any
             "health_check_skip_disabled_background_models": True,
         },
     }
+    # LiteLLM's own metrics are on in the YAML that is shipped: they are no cost of ours, so plain LiteLLM has them too.
+    config["litellm_settings"]["callbacks"] = ["prometheus"]
     if gate:
-        config["litellm_settings"]["callbacks"] = ["roundhouse.hooks.residency.hook", "prometheus"]
+        config["litellm_settings"]["callbacks"].insert(0, "roundhouse.hooks.residency.hook")
         config["residency"] = residency
     return config
 

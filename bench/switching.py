@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from roundhouse.bench import journal
 from roundhouse.bench.optimum import optimum
 from roundhouse.bench.policies import PEERS
 from roundhouse.bench.policies.ours import Ours
@@ -22,7 +23,7 @@ from roundhouse.residency.machine import Machine
 
 SHIPPED = Path(__file__).with_name("workloads")
 DEFAULT = ("ours", "llama-swap", "ollama", "llmux", "llmsnap")
-CONSTANTS = ("QUANTUM", "SURE", "ROUND_TRIP", "PATIENCE")
+CONSTANTS = ("QUANTUM", "SURE", "ROUND_TRIP", "STREAM", "PATIENCE")
 POLICIES = ("ours", *PEERS, "optimum")
 
 
@@ -37,6 +38,11 @@ class Result:
 def workloads(paths: Iterable[Path]) -> list[Workload]:
     """The workloads of files and folders; of ours where none is named. Raises WorkloadError."""
     return [w for path in (list(paths) or [SHIPPED]) for w in load(path)]
+
+
+def journals(paths: Iterable[Path]) -> list[Workload]:
+    """What residency's journals tell, a workload for each device. Raises WorkloadError."""
+    return [w for path in paths for w in journal.workloads(path)]
 
 
 def policies(names: Iterable[str]) -> list[str]:
@@ -134,6 +140,7 @@ FIGURES = (
     "serving_share",
     "by_model",
     "by_caller",
+    "intervals_held",
 )
 
 
@@ -151,7 +158,16 @@ def _figures(workload: str, name: str, simulation: Simulation) -> dict[str, Any]
         "serving_share": round(_serving_s(requests) / makespan, 4) if makespan else 0.0,
         "by_model": _by(requests, lambda r: r.model),
         "by_caller": _by(requests, lambda r: r.caller),
+        "intervals_held": _intervals_held(simulation.router),
     }
+
+
+def _intervals_held(router: object) -> float | None:
+    """The share of waits that lay in the interval stated when they began; only ours states any."""
+    if not isinstance(router, Ours) or not router.machine.desk.calibration.stated:
+        return None
+    it = router.machine.desk.calibration
+    return round(it.held / it.stated, 4)
 
 
 def _waits(requests: Iterable[Request]) -> dict[str, float | None]:

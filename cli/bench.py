@@ -79,6 +79,13 @@ def start(pairs: int, as_json: bool) -> None:
     help="A workload file or a folder of them; may be repeated. By default those that are shipped.",
 )
 @click.option(
+    "--journal",
+    "journals",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Play a day of yours again: a journal that residency wrote (residency.journal in the YAML). May be repeated.",
+)
+@click.option(
     "--policy",
     "names",
     multiple=True,
@@ -94,6 +101,7 @@ def start(pairs: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 def switching(
     paths: tuple[Path, ...],
+    journals: tuple[Path, ...],
     names: tuple[str, ...],
     max_wait_s: float | None,
     settings: tuple[str, ...],
@@ -107,7 +115,7 @@ def switching(
     from roundhouse.bench.workload import WorkloadError
 
     try:
-        chosen = bench.workloads(paths)
+        chosen = bench.journals(journals) + (bench.workloads(paths) if paths or not journals else [])
         with bench.constants(settings):
             results = bench.run(chosen, bench.policies(names), warm=warm, max_wait_s=max_wait_s, report=_progress)
         if plot is not None:

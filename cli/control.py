@@ -87,8 +87,9 @@ def words(event: dict[str, Any]) -> str:
     model = event.get("model", "")
     match event["event"]:
         case "queued":
-            estimate = event.get("estimate_s")
-            return f"waiting for {model}" + (f", about {estimate:.0f} s" if estimate else "")
+            estimate, low, high = (event.get(key) for key in ("estimate_s", "low_s", "high_s"))
+            text = f", about {estimate:.0f} s" if estimate else ""
+            return f"waiting for {model}{text}" + (f" ({low:.0f} to {high:.0f})" if text and high else "")
         case "starting":
             percent = f" {event['percent']:.0f} %" if event.get("percent") is not None else ""
             return f"{model}: {event['phase']}{percent}"

@@ -59,6 +59,11 @@ def measurements() -> Path:
     return home() / "measurements.json"
 
 
+def journal() -> Path:
+    """What happened, request by request, where the configuration asks for it."""
+    return home() / "journal.jsonl"
+
+
 def callers() -> Path:
     """What was learned of the pauses of callers."""
     return home() / "callers.json"

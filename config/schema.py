@@ -62,6 +62,10 @@ class ResidencySettings(Strict):
     max_waiting_per_key: Annotated[int, Field(ge=1)] = Field(
         500, description="How many of these may be one key's; one more of it is refused with status 429."
     )
+    journal: bool = Field(
+        False,
+        description="Whether to write down who asked for which model when (no text, no keys), for bench switching.",
+    )
 
 
 class BaseLauncher(Strict):

@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from math import inf
+from math import exp, inf
 from statistics import median
 from typing import Any
 
@@ -33,6 +33,9 @@ CALLERS = 2000
 
 OPEN = 16
 """Pauses of one caller that may be open at once: parallel streams under one key."""
+
+RATE_S = 60.0
+"""Time constant of the rate at which strangers come, in seconds: half or twice as much moves the mean wait by 0.1 %."""
 
 LATE, LATE_S = 1.0, 0.05
 """Somebody is waited for until a known pause is over, times ``1 + LATE / (1 + pauses known)``, and LATE_S: few pauses
@@ -108,6 +111,7 @@ class Callers:
         self._pool: deque[Past] = deque(maxlen=POOL)
         self._newcomers: OrderedDict[int, Pause] = OrderedDict()  # first pauses that go on, the oldest first
         self._by_model: dict[str, OrderedDict[int, tuple[str, Pause]]] = {}
+        self._strangers: dict[str, tuple[float, float]] = {}  # by model: a second, as of when
         self.version = 0
 
     # --- kept over restarts ---------------------------------------------------------------------------
@@ -136,8 +140,11 @@ class Callers:
         """A request came: a pause of its caller is over."""
         it = self._known.get(caller)
         if it is None or not it.open:
+            self._stranger(model, now)
             return
         pause = _ended_by(it, model, now)
+        if pause.model != model:
+            self._stranger(model, now)
         it.open.remove(pause)
         past = Past(max(0.0, now - pause.since), pause.model == model)
         it.past.appendleft(past)
@@ -166,6 +173,10 @@ class Callers:
                 self._newcomers.popitem(last=False)
         self.version += 1
 
+    def _stranger(self, model: str, now: float) -> None:
+        """Somebody asks for the model whom nobody expected there."""
+        self._strangers[model] = (self.strangers(model, now) + 1 / RATE_S, now)
+
     def _close(self, pause: Pause) -> None:
         self._newcomers.pop(id(pause), None)
         self._by_model[pause.model].pop(id(pause), None)
@@ -178,6 +189,11 @@ class Callers:
         pausing = self._by_model.get(model, OrderedDict[int, tuple[str, Pause]]())
         last = islice(reversed(pausing.values()), most)
         return [it for caller, pause in last if (it := self._return(caller, pause, now)).steps]
+
+    def strangers(self, model: str, now: float) -> float:
+        """How many requests a second came of late for the model from callers who were not expected back there."""
+        rate, at = self._strangers.get(model, (0.0, now))
+        return rate * exp(-max(0.0, now - at) / RATE_S)
 
     def after(self, caller: str, model: str, until: float) -> Return:
         """How ``caller``, which is being answered until about then, may come back to the model after that."""

@@ -156,7 +156,7 @@ class Control:
             try:
                 scheduler.post(fact(ticket))
                 if queue.events.empty() and model in scheduler.machine.engines:
-                    yield _line(scheduler.queued(str(model)))
+                    yield _line(scheduler.queued(str(model), ticket))
                 while True:
                     event = await queue.events.get()
                     final = event["event"] in FINAL
@@ -228,7 +228,7 @@ class LeaseConnection:
                 scheduler.post(_asked(ticket, message))
                 engine = scheduler.machine.engines.get(model)
                 if engine is not None and ticket in engine.waiting:
-                    self._out.put_nowait(scheduler.queued(model) | {"id": id_})
+                    self._out.put_nowait(scheduler.queued(model, ticket) | {"id": id_})
 
     async def _write(self) -> None:
         while True:

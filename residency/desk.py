@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from roundhouse.residency.calibration import Calibration
 from roundhouse.residency.callers import Callers
 from roundhouse.residency.engine import Engine, Lease, Waiter
 from roundhouse.residency.facts import Code, Grant, Order, Refuse, Ticket
@@ -43,12 +44,13 @@ class Desk:
     orders: list[Order] = field(default_factory=list)
     place: dict[Ticket, Engine] = field(default_factory=dict)
     callers: Callers = field(default_factory=Callers)
+    calibration: Calibration = field(default_factory=Calibration)
     waiting: int = 0
     waiting_by: dict[str, int] = field(default_factory=dict)
     closing: bool = False
 
     def enqueue(self, engine: Engine, waiter: Waiter) -> None:
-        """Put a request at the end of the engine's queue."""
+        """Put a request into the engine's queue."""
         engine.enqueue(waiter)
         self.place[waiter.ticket] = engine
         self.waiting += 1
@@ -73,6 +75,10 @@ class Desk:
                 break
             waiter = engine.waiting[ticket]
             self.dequeue(engine, ticket)
+            if waiter.forecast is not None:
+                self.calibration.learn(waiter.forecast, now - waiter.since, now)
+            if not engine.leases:
+                engine.busy_since = now
             engine.leases[ticket] = Lease(waiter.caller, now)
             engine.used = now
             self.counters.granted += 1

@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
 
 from roundhouse.footprint.need import MIB, Footprint
+from roundhouse.residency.calibration import Forecast
 from roundhouse.residency.facts import Ticket
 from roundhouse.residency.fairness import FairQueue
 from roundhouse.residency.states import State, move
@@ -38,13 +39,18 @@ SMOOTHING = 0.5
 
 @dataclass(slots=True)
 class Waiter:
-    """A request in the queue: since when, until when (clock seconds), whose, and how much it weighs."""
+    """A request in the queue: since when, until when (clock seconds), whose, and how much it weighs.
+
+    ``place``: how many were to be let in before it when it came; ``forecast``: how long it was told then to wait.
+    """
 
     ticket: Ticket
     since: float
     deadline: float
     caller: str = ""
     weight: float = 1.0
+    place: int = 0
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,7 @@ class Engine:
     cold: bool = True  # neither started nor prepared since this process began
     since: float = 0.0
     used: float = 0.0  # when it last had a request
+    busy_since: float = 0.0  # since when it has answered somebody without a break
     recalled: bool = False  # brought onto its device by no request: pinned, preloaded, default
     dismissed: bool = False  # a person took it off: it does not come back by itself
     broken: bool = False  # its main process is gone
@@ -151,11 +158,11 @@ class Engine:
     # --- the queue ---------------------------------------------------------------------------
 
     def enqueue(self, waiter: Waiter) -> None:
-        """Add a request."""
+        """Add a request, and tell it its place."""
+        waiter.place = min(len(self.waiting), self._order.add(waiter.ticket, waiter.caller, waiter.weight))
         self.waiting[waiter.ticket] = waiter
         self.weight += waiter.weight
         self._since += waiter.weight * waiter.since
-        self._order.add(waiter.ticket, waiter.caller, waiter.weight)
         heapq.heappush(self._deadlines, (waiter.deadline, waiter.ticket))
 
     def dequeue(self, ticket: Ticket) -> None:
@@ -247,6 +254,11 @@ class Engine:
         if self.state in (State.ASLEEP, State.SLEEPING, State.WAKING) and self.level in self.measured.wake_s:
             return self.measured.wake_s[self.level]
         return self.measured.start_s
+
+    def drain_s(self, now: float) -> float:
+        """How long those who are being answered will take yet, if the last of them takes as long as others did."""
+        last = next(reversed(self.leases.values()), None)
+        return 0.0 if last is None else max(0.0, last.since + (self.service_s or 0.0) - now)
 
     def leave_s(self, level: int) -> float:
         """Measured seconds to go to sleep at ``level``, or with 0 to stop; 0 if that was never seen."""

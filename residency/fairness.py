@@ -12,7 +12,7 @@ that have waited for more than half of their ``max_wait`` go before (``Engine.ne
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_right
 from collections.abc import Container
 
 from roundhouse.residency.facts import Ticket
@@ -22,22 +22,25 @@ class FairQueue:
     """The order of one model's queue. Who has left is skipped when its turn comes."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Ticket]] = []
+        self._order: list[tuple[float, int, Ticket]] = []
         self._ends: dict[str, float] = {}
         self._now = 0.0
         self._count = 0
 
-    def add(self, ticket: Ticket, caller: str, weight: float) -> None:
-        """A request joins the queue."""
+    def add(self, ticket: Ticket, caller: str, weight: float) -> int:
+        """A request joins the queue. Returns how many are before it, those who have left among them."""
         start = max(self._now, self._ends.get(caller, 0.0))
         self._ends[caller] = start + 1.0 / weight
         self._count += 1
-        heapq.heappush(self._heap, (start, self._count, ticket))
+        entry = (start, self._count, ticket)
+        place = bisect_right(self._order, entry)
+        self._order.insert(place, entry)
+        return place
 
     def next(self, waiting: Container[Ticket]) -> Ticket | None:
         """Take out the next of those that are still ``waiting``."""
-        while self._heap:
-            start, _, ticket = heapq.heappop(self._heap)
+        while self._order:
+            start, _, ticket = self._order.pop(0)
             if ticket in waiting:
                 self._now = start
                 return ticket

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from math import inf
 
 from roundhouse.footprint.need import Footprint
+from roundhouse.residency.calibration import Forecast
 from roundhouse.residency.callers import Callers
 from roundhouse.residency.desk import Counters, Desk, key_of
 from roundhouse.residency.engine import Engine, Lease, Measured, Options, Waiter
+from roundhouse.residency.estimate import retry_after
 from roundhouse.residency.facts import (
     Adopted,
     Alarm,
@@ -42,7 +44,7 @@ from roundhouse.residency.facts import (
 )
 from roundhouse.residency.ledger import Ledger
 from roundhouse.residency.states import State
-from roundhouse.residency.track import Bounds, Ram, Track, retry_after
+from roundhouse.residency.track import Bounds, Ram, Track
 
 SETTLE_S = 3.0
 """After adopting an engine nobody is switched away from for this long: holders of leases of the residency
@@ -161,13 +163,9 @@ class Machine:
         soonest = min(times, default=inf)
         return None if soonest == inf else soonest
 
-    def estimate(self, engine: Engine, now: float) -> float | None:
-        """Seconds until ``engine`` can be ready, drains apart; ``None`` when nothing was measured yet."""
-        return self.tracks[engine.device].estimate(engine, now)
-
-    def retry_after(self, engine: Engine, now: float) -> float:
-        """An honest ``Retry-After`` in whole seconds, from what was measured."""
-        return retry_after(self.estimate(engine, now))
+    def forecast(self, engine: Engine, now: float) -> Forecast:
+        """How long a request for ``engine`` that comes now would wait."""
+        return self.tracks[engine.device].forecast(engine, now, self.bounds.max_wait_s)
 
     def _decide(self, engine: Engine, now: float) -> None:
         self.tracks[engine.device].decide(now)
@@ -181,34 +179,28 @@ class Machine:
         elif self.closing:
             self.desk.refuse(fact.ticket, Code.SHUTTING_DOWN, "Roundhouse is shutting down")
         elif not fact.may_switch and engine.state is not State.READY:
-            self.desk.refuse(
-                fact.ticket,
-                Code.WOULD_SWITCH,
-                f"{fact.model} is {engine.state}, not resident; to bring it on takes about "
-                f"{(wait_s := self.retry_after(engine, now)):.0f} s, and this request may not ask for that",
-                wait_s,
-            )
+            self._refuse_now(fact, engine, Code.WOULD_SWITCH, f"{fact.model} is {engine.state}, not resident", now)
         elif engine.state is State.FAILED and now < engine.failed_until:
             self.desk.refuse(fact.ticket, Code.FAILED, engine.failure, engine.failed_until - now)
         elif self.desk.waiting_by.get(key_of(fact.caller), 0) >= self.bounds.max_waiting_per_key:
-            self.desk.refuse(
-                fact.ticket,
-                Code.QUEUE_FULL,
-                f"{self.bounds.max_waiting_per_key} requests of this key are waiting already",
-                self.retry_after(engine, now),
-            )
+            text = f"{self.bounds.max_waiting_per_key} requests of this key are waiting already"
+            self._refuse_now(fact, engine, Code.QUEUE_FULL, text, now)
         elif self.waiting >= self.bounds.max_waiting:
-            self.desk.refuse(
-                fact.ticket,
-                Code.QUEUE_FULL,
-                f"{self.waiting} requests are waiting for a model already",
-                self.retry_after(engine, now),
-            )
+            text = f"{self.waiting} requests are waiting for a model already"
+            self._refuse_now(fact, engine, Code.QUEUE_FULL, text, now)
         else:
             wait = self.bounds.max_wait_s if fact.max_wait_s is None else fact.max_wait_s
             engine.dismissed = False
-            self.desk.enqueue(engine, Waiter(fact.ticket, now, now + wait, fact.caller, fact.weight))
+            waiter = Waiter(fact.ticket, now, now + wait, fact.caller, fact.weight)
+            self.desk.enqueue(engine, waiter)
             self._decide(engine, now)
+            if fact.ticket in engine.waiting:
+                waiter.forecast = self.tracks[engine.device].forecast(engine, now, wait, waiter.place)
+
+    def _refuse_now(self, fact: Asked, engine: Engine, code: Code, why: str, now: float) -> None:
+        """Refuse a request that would have to wait, and say for how long."""
+        forecast = self.forecast(engine, now)
+        self.desk.refuse(fact.ticket, code, f"{why}; the wait would be {forecast}", retry_after(forecast))
 
     def _held(self, fact: Held, now: float) -> None:
         engine = self.engines.get(fact.model)

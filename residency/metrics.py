@@ -60,4 +60,10 @@ class Collector:
         )
         for device in status["devices"]:
             others.add_metric([device["id"]], device["memory"]["others"])
-        yield from (state, leases, waiting, oldest, start, wake, memory, others)
+        decisions = CounterMetricFamily(
+            "roundhouse_decisions", "How often a resident was kept or left, and why.", labels=["device", "kind"]
+        )
+        for device in status["devices"]:
+            for kind, count in device["decisions"].items():
+                decisions.add_metric([device["id"], kind], count)
+        yield from (decisions, state, leases, waiting, oldest, start, wake, memory, others)

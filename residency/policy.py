@@ -6,8 +6,9 @@ divided by the rate at which they come, so whoever keeps that number low serves 
 - *Stay*: a resident that has run dry idles only while the callers who are known to come back save more by it than
   those who wait for other models lose.
 - *Gate*: a resident in use is left when staying has cost the others QUANTUM times what leaving would cost its own
-  callers (ski rental: never more than a small factor worse than knowing the future), or at the last moment at which
-  every waiting model can still be had within its ``max_wait``.
+  callers, those who are known and the strangers of a round (ski rental: never more than a small factor worse than
+  knowing the future), or at the last moment at which every waiting model can still be had within its ``max_wait``.
+  Time before anybody else waited counts for the others, so that a stream that does not end is interrupted soon.
 - *Next*: most waiters per second of work (Smith's rule), each counting more the longer it waits, double after a whole
   round; past PATIENCE of its ``max_wait`` the oldest decides; a person's command comes first.
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from math import ceil, inf
 
 from roundhouse.residency.callers import Return
@@ -35,6 +37,10 @@ ROUND_TRIP = 0.25
 """For how long a dry resident may idle, as a share of a switch away and back: longer pauses are not worth to wait for,
 however sure they are."""
 
+STREAM = 1.5
+"""How much more an unbroken stream of known callers counts for the others: who has kept a model busy for long will go
+on for as long (Lindy's law), and to wait for its end is in vain."""
+
 PATIENCE = 0.5
 """Past this share of its ``max_wait`` a request's age decides over which model is next."""
 
@@ -49,7 +55,8 @@ class Demand:
     ``oldest`` is when its first waiting request came and ``deadline`` the earliest moment at which one of its requests
     has waited its ``max_wait`` (clock seconds). ``cost_s``: the measured time to bring the model on once the drain is
     over, 0 if it was never measured; ``visit_s``: how long those who wait will be served then. ``weight``: how many
-    wait, each by its priority; ``waited``: for how long, in all (waiter-seconds). ``commanded``: a person ordered it.
+    wait, each by its priority; ``waited``: for how long, in all (waiter-seconds). ``strangers``: how many a second come
+    whom nobody expects. ``commanded``: a person ordered it.
     """
 
     model: str
@@ -60,6 +67,7 @@ class Demand:
     weight: float = 1.0
     visit_s: float = 0.0
     waited: float = 0.0
+    strangers: float = 0.0
 
     @property
     def work_s(self) -> float:
@@ -73,8 +81,9 @@ class Resident:
 
     ``cost_s``: seconds to have it back; ``service_s``: how long a request takes on it; ``ready_since``,
     ``contested_since``: since when it is there and since when others wait (clock seconds); ``owed``: what staying has
-    cost them so far, in waiter-seconds; ``queued``: who waits for a slot of it; ``busy``: whether it answers anybody;
-    ``dry_since``: since when it does not; ``shut``: whether its gate has been shut.
+    cost them so far, in waiter-seconds; ``queued``: who waits for a slot of it; ``strangers``: how many a second come
+    whom nobody expects; ``drain_s``: how long its answers take yet; ``busy``: whether there are any; ``busy_since``,
+    ``dry_since``: since when there are, or are not; ``shut``: whether its gate has been shut.
     """
 
     cost_s: float
@@ -82,20 +91,45 @@ class Resident:
     ready_since: float
     contested_since: float
     dry_since: float
+    busy_since: float
     owed: float = 0.0
     queued: float = 0.0
+    strangers: float = 0.0
+    drain_s: float = 0.0
     busy: bool = False
     shut: bool = False
+
+
+class Kind(StrEnum):
+    """What a decision is, in a word: a label of metrics and events."""
+
+    OPEN = "open"
+    """The resident is in use, and its gate open."""
+    LINGER = "linger"
+    """It is dry, and idles for callers who are expected back."""
+    GATE = "gate"
+    """It is in use, and its gate is shut: staying has cost enough."""
+    DRY = "dry"
+    """It is left because it is dry."""
+    ORDERED = "ordered"
+    """It is left because a person ordered another model."""
+    DRAINING = "draining"
+    """It was decided before that it leaves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Whether the resident stays, and lets people in, until asked again at ``wake_at``; else it leaves once dry."""
 
-    stay: bool
+    kind: Kind
     target: str
     wake_at: float
     reason: str
+
+    @property
+    def stay(self) -> bool:
+        """Whether it stays."""
+        return self.kind in (Kind.OPEN, Kind.LINGER)
 
 
 def likely_next(cold: Sequence[str]) -> str | None:
@@ -124,15 +158,15 @@ def next_demand(demands: Sequence[Demand], now: float) -> Demand:
     return max(demands, key=lambda d: (worth(d), -d.oldest))
 
 
-def last_moment(demands: Sequence[Demand], service_s: float) -> float:
+def last_moment(demands: Sequence[Demand], resident: Resident) -> float:
     """When the resident has to be left so that everybody can be had in time (clock seconds).
 
     The models come on in the order in which they were first asked for; before each lie what runs on the resident, and
-    the work for those before it. Where ``max_wait`` is shorter than a whole round nobody can keep it, and the round
-    takes its place: else an impossible bound would mean switching for ever.
+    the work for those before it. Where ``max_wait`` is shorter than a whole round, the resident's turn included, nobody
+    can keep it, and the round takes its place: else an impossible bound would mean switching for ever.
     """
-    a_round = sum(d.work_s for d in demands)
-    gate, ahead = inf, service_s
+    a_round = sum(d.work_s for d in demands) + resident.cost_s + resident.service_s
+    gate, ahead = inf, resident.service_s
     for demand in sorted(demands, key=lambda d: d.oldest):
         deadline = max(demand.deadline, demand.oldest + a_round)
         gate = min(gate, deadline - ahead - demand.cost_s)
@@ -144,24 +178,40 @@ def decide(now: float, resident: Resident, demands: Sequence[Demand], returns: S
     """Decide over ``resident`` while ``demands`` wait for other models; ``returns``: who may come back to it."""
     target = next_demand(demands, now)
 
-    def leave(why: str) -> Decision:
-        return Decision(False, target.model, inf, why)
+    def leave(kind: Kind, why: str) -> Decision:
+        return Decision(kind, target.model, inf, why)
 
     if target.commanded:
-        return leave(f"switch to {target.model} was ordered")
+        return leave(Kind.ORDERED, f"switch to {target.model} was ordered")
     if resident.shut:
-        return leave(f"draining for {target.model}")
+        return leave(Kind.DRAINING, f"draining for {target.model}")
     weight = sum(d.weight for d in demands)
-    back_s = sum(d.work_s for d in demands) + resident.cost_s
-    loss = max(back_s, resident.queued * back_s + sum(_loss(r, back_s, now) for r in returns))
-    rent = now + (QUANTUM * loss - resident.owed) / weight - (resident.contested_since - resident.ready_since)
-    gate = min(rent, last_moment(demands, resident.service_s))
+    back_s = resident.drain_s / 2 + sum(d.work_s for d in demands) + resident.cost_s
+    known = resident.queued * back_s + sum(_loss(r, back_s, now) for r in returns)
+    strange = resident.strangers * back_s**2 / 2
+    loss = max(back_s, known + strange)
+    credit_s = resident.contested_since - resident.ready_since
+    if known:
+        unbroken_s = max(0.0, resident.contested_since - max(resident.ready_since, resident.busy_since))
+        credit_s += STREAM * unbroken_s * known / (known + strange)
+    rent = now + (QUANTUM * loss - resident.owed) / weight - credit_s
+    gate = min(rent, last_moment(demands, resident))
     if now >= gate:
         waited = now - target.oldest
-        return leave(f"{target.model} has waited {waited:.1f} s: its turn has come")
+        return leave(Kind.GATE, f"{target.model} has waited {waited:.1f} s: its turn has come")
     if resident.busy or resident.queued:
-        return Decision(True, target.model, gate, f"gate shuts in {gate - now:.1f} s for {target.model}")
-    return _linger(now, resident, target, weight, back_s, returns, gate)
+        return Decision(Kind.OPEN, target.model, gate, f"gate shuts in {gate - now:.1f} s for {target.model}")
+    return _linger(now, resident, target, weight + _coming(target, demands), back_s, returns, gate)
+
+
+def _coming(target: Demand, demands: Sequence[Demand]) -> float:
+    """How many strangers will have come before their model is on the device: a delay now is a delay for them, too."""
+    found, ahead = target.strangers * target.cost_s, target.work_s
+    for demand in demands:
+        if demand is not target:
+            found += demand.strangers * (ahead + demand.cost_s)
+            ahead += demand.work_s
+    return found
 
 
 def _loss(it: Return, back_s: float, now: float) -> float:
@@ -203,9 +253,12 @@ def _linger(
         who = f"caller {soonest.caller[:8]} expected back in {max(0.0, soonest.at - now):.1f} s"
         cost = weight * (until - now)
         return Decision(
-            True, target.model, until, f"linger: {who}, costs at most {cost:.1f} waiter-seconds to save {best:.1f}"
+            Kind.LINGER,
+            target.model,
+            until,
+            f"linger: {who}, costs at most {cost:.1f} waiter-seconds to save {best:.1f}",
         )
-    return Decision(False, target.model, inf, f"dry: {target.model} is next")
+    return Decision(Kind.DRY, target.model, inf, f"dry: {target.model} is next")
 
 
 def visit_s(waiting: int, slots: int | None, service_s: float) -> float:

@@ -39,6 +39,7 @@ from roundhouse.residency.facts import (
     Woke,
 )
 from roundhouse.residency.invariants import check
+from roundhouse.residency.journal import Journal
 from roundhouse.residency.machine import Machine
 from roundhouse.residency.memory import GaugeError, Memory, NotReleased
 from roundhouse.residency.store import Store
@@ -65,6 +66,7 @@ class Scheduler:
         launchers: Mapping[str, Launcher],
         memory: Memory | None = None,
         store: Store | None = None,
+        journal: Journal | None = None,
         *,
         debug: bool = False,
     ) -> None:
@@ -72,11 +74,13 @@ class Scheduler:
         self._launchers = launchers
         self._memory = memory or Memory(None)
         self._store = store
+        self._journal = journal
         self._debug = debug
         self._loop = asyncio.get_running_loop()
         self._tickets = itertools.count(1)
         self._sinks: dict[Ticket, Sink] = {}
         self._watchers: set[Sink] = set()
+        self._said: dict[str, int] = {}  # how many decisions of each device were told
         self._processes: dict[str, Process] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._moves: dict[str, asyncio.Task[None]] = {}  # falling asleep, or waking
@@ -123,12 +127,14 @@ class Scheduler:
         """The main process of every engine that is looked after."""
         return {process.pid for process in self._processes.values()}
 
-    def queued(self, model: str) -> Event:
-        """What a request for ``model`` is told when it has to wait."""
+    def queued(self, model: str, ticket: Ticket) -> Event:
+        """What a request, or a command, that waits for ``model`` is told: its position, and the seconds it waits."""
         engine = self.machine.engines[model]
-        estimate = self.machine.estimate(engine, self.now)
-        event: Event = {"event": "queued", "model": model, "position": len(engine.waiting)}
-        return event | {"estimate_s": None if estimate is None else round(estimate, 1)}
+        waiter = engine.waiting.get(ticket)
+        forecast = waiter.forecast if waiter else None
+        forecast = forecast or self.machine.forecast(engine, self.now)
+        position = waiter.place + 1 if waiter else len(engine.waiting)
+        return {"event": "queued", "model": model, "position": position, **forecast.seconds()}
 
     def post(self, fact: Fact) -> None:
         """Give the machine a fact and carry out what it orders."""
@@ -144,9 +150,21 @@ class Scheduler:
             raise
         if self._store is not None and isinstance(fact, LEARNS):
             self._store.keep(self.machine.engines[fact.model], self._launchers[fact.model].identity)
+        if self._journal is not None:
+            self._journal.record(fact, orders, now)
         for order in orders:
             self._act(order)
+        self._tell_reasons()
         self._set_timer()
+
+    def _tell_reasons(self) -> None:
+        """Tell those who watch why a device stays with its model, or leaves it, when that has changed."""
+        for track in self.machine.tracks.values():
+            said = sum(track.decided.counts.values())
+            if said != self._said.get(track.device, 0):
+                self._said[track.device] = said
+                log.debug("event=decided device=%s reason=%r", track.device, track.decided.reason)
+                self._announce({"event": "decided", "device": track.device, "reason": track.decided.reason})
 
     # --- orders --------------------------------------------------------------------------------
 
@@ -241,7 +259,9 @@ class Scheduler:
 
     def _log_switch(self, model: str) -> None:
         track = self.machine.tracks[self._device(model)]
-        log.info("event=switch device=%s from=%s to=%s reason=%r", track.device, track.came_from, model, track.reason)
+        log.info(
+            "event=switch device=%s from=%s to=%s reason=%r", track.device, track.came_from, model, track.decided.reason
+        )
 
     async def _run(self, model: str) -> None:
         """Bring one engine up and watch it until it is gone. Cancelled by ``_stop`` while starting."""

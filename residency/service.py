@@ -28,6 +28,7 @@ from roundhouse.residency.callers import Callers
 from roundhouse.residency.control import Control
 from roundhouse.residency.engine import Options
 from roundhouse.residency.facts import Ticked
+from roundhouse.residency.journal import Journal
 from roundhouse.residency.ledger import Ledger
 from roundhouse.residency.machine import Machine, Model
 from roundhouse.residency.memory import Memory
@@ -91,6 +92,12 @@ def ram_budget(residency: ResidencySettings) -> int:
     return (machine_ram() - HOST_BYTES) // 2
 
 
+def open_journal(machine: Machine, residency: ResidencySettings) -> Journal:
+    """The journal, which begins with the models and bounds that there are."""
+    models = {it.model: {"device": it.device, "slots": it.options.slots} for it in machine.engines.values()}
+    return Journal(paths.journal(), models, residency.max_wait_s)
+
+
 async def serve(listener: socket.socket, settings: Settings) -> int:
     """Serve the control plane on ``listener`` until SIGTERM or an ordered shutdown; the exit code."""
     host = build_host(settings.models.values())
@@ -100,7 +107,8 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
     totals = {device.id: None if gauge is None else gauge.total(device.id) for device in settings.residency.devices}
     store = Store(paths.measurements(), "" if gauge is None else gauge.card)
     machine = build_machine(settings, launchers, store, totals)
-    scheduler = Scheduler(machine, launchers, Memory(gauge), store, debug=debug)
+    journal = open_journal(machine, settings.residency) if settings.residency.journal else None
+    scheduler = Scheduler(machine, launchers, Memory(gauge), store, journal, debug=debug)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -120,6 +128,8 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
         keep_callers(paths.callers(), machine.desk.callers.dump())
         if scheduler.broken is None:
             await scheduler.close()
+        if journal is not None:
+            journal.close()
 
     config = uvicorn.Config(
         Control(scheduler, host, on_shutdown=scheduler.closed.set).app(lifespan),

@@ -42,6 +42,7 @@ def _device(machine: Machine, track: Track, now: float) -> dict[str, Any]:
         "resident": serving[0].model if serving else None,
         "residents": [engine.model for engine in serving],
         "switching": switching,
+        "decisions": {kind.value: count for kind, count in track.decided.counts.items()},
         "memory": {
             "capacity": track.ledger.capacity,
             "for_models": track.ledger.ours,

@@ -10,22 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from math import ceil, inf
+from math import inf
 
 from roundhouse.footprint.need import GIB, Footprint
 from roundhouse.residency import ledger, policy
+from roundhouse.residency.calibration import Forecast
 from roundhouse.residency.callers import Return
+from roundhouse.residency.decided import Decided
 from roundhouse.residency.desk import Desk
-from roundhouse.residency.engine import Engine
+from roundhouse.residency.engine import SERVICE_SMOOTHING, Engine
+from roundhouse.residency.estimate import UNMEASURED_S, Outlook, retry_after
 from roundhouse.residency.facts import Alarm, Code, Prepare, Sleep, Start, Stop, Wake
 from roundhouse.residency.ledger import Holder, Leave, Ledger
 from roundhouse.residency.states import State
 
 DEFAULT_AFTER_S = 60.0
 """The default model comes back when the others have had nothing to do for so long: longer than an agent thinks."""
-
-UNMEASURED_S = 10.0
-"""What bringing a model on is taken to cost before any was seen on the device: a small engine's cold start."""
 
 LOOK_S = 0.02
 """While it answers, whether a resident stays is looked at so often, and not at each of the hundreds of requests that
@@ -77,10 +77,12 @@ class Track:
     prepared: str | None = None
     switching_since: float | None = None
     settle_until: float = 0.0
-    reason: str = ""
+    decided: Decided = field(default_factory=Decided)
     wake_at: float = inf
+    stays_until: float = 0.0  # when the gate of who answers shuts, or who lingers leaves, as decided last
     ready_since: float = 0.0  # since when who came last is there
     contested_since: float | None = None  # since when others are waited for
+    visit_s: float | None = None  # for how long others are waited for until one leaves, smoothed
     owed: float = 0.0  # what those have paid since, in waiter-seconds
     lingers: bool = False  # a dry resident idles for callers who are expected back
     left: set[str] = field(default_factory=set)  # who made way in the switch under way: not at once again
@@ -88,11 +90,14 @@ class Track:
     _waiting: float = 0.0
     _looked: tuple[float, list[str], policy.Decision] | None = None
 
+    def __post_init__(self) -> None:
+        self.outlook = Outlook(self)
+
     # --- the one place that decides ---------------------------------------------------------------
 
     def decide(self, now: float) -> None:
         """Order what is to be done on this device now; ``wake_at`` is when to ask again if nothing happens."""
-        self.wake_at, self.lingers = inf, False
+        self.wake_at, self.lingers, self.stays_until = inf, False, now
         self._charge(now)
         for engine in self.engines:
             engine.expire(now)
@@ -116,6 +121,7 @@ class Track:
         """The engine that was to come answers: a new account begins."""
         self.target = self.switching_since = self.contested_since = None
         self.left.clear()
+        self.decided.over()
         self.ready_since, self.owed, self._counted, self._waiting, self._looked = now, 0.0, now, 0.0, None
 
     def _charge(self, now: float) -> None:
@@ -189,9 +195,8 @@ class Track:
         there = [e for e in self.engines if not e.state.serves and e.wanted]
         while there:
             asked = [e for e in there if e.asked_for] or there
-            usual = self._usual_s
-            demands = [demand(e, now, usual) for e in asked if e.model not in self.left]
-            demands = demands or [demand(e, now, usual) for e in asked]
+            demands = [self.demand(e, now) for e in asked if e.model not in self.left]
+            demands = demands or [self.demand(e, now) for e in asked]
             engine = self.engine(policy.next_demand(demands, now).model)
             leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine))
             if leaves is not None:
@@ -200,6 +205,25 @@ class Track:
             engine.recalled = False
             there.remove(engine)
         return None
+
+    def demand(self, engine: Engine, now: float) -> policy.Demand:
+        """What waits for the engine; if nobody asked for it, since ``now`` and for as long as it takes."""
+        oldest, deadline = engine.oldest, engine.deadline
+        if oldest is None:
+            oldest = now
+        elif engine.overdue:
+            deadline = oldest
+        return policy.Demand(
+            engine.model,
+            oldest,
+            inf if deadline is None else deadline,
+            self.usual_s if engine.bring_s is None else engine.bring_s,
+            bool(engine.switches),
+            engine.weight + len(engine.switches) or 1.0,
+            policy.visit_s(len(engine.waiting), engine.options.slots, engine.service_s or 0.0),
+            engine.waited(now) if engine.waiting else 0.0,
+            self.desk.callers.strangers(engine.model, now),
+        )
 
     def holders(self, now: float, beside: Engine | None = None) -> list[Holder]:
         """Everybody who has memory of this device, ``beside`` apart."""
@@ -236,25 +260,30 @@ class Track:
         asleep = [e for e in self.engines if e.model in leaving and not e.state.serves]
         awake = [e for e in self.engines if e.model in leaving and e.state.serves]
         self._reopen((e for e in self.engines if e.model not in leaving), now)
-        reason = f"{engine.model} is wanted"
         if awake:
             decision = self._looked_at(awake, demands, now)
             self._wake(decision.wake_at, now)
-            self.reason = reason = decision.reason
+            self.decided.note(decision)
             if decision.stay:
+                self.stays_until = decision.wake_at
                 self.lingers = all(e.dry for e in awake)
                 self.target = self.switching_since = None
                 self._prepare(engine.model)
                 return
             for it in awake:
                 if it.state is State.READY:
-                    it.go(State.DRAINING, now, reason)
+                    it.go(State.DRAINING, now, self.decided.reason)
         if self.switching_since is None:
             self.switching_since, self.came_from = now, awake[0].model if awake else None
-        self.target, self.reason = engine.model, reason
+        self.target = engine.model
+        self.decided.wanted(engine.model)
         for it in (*asleep, *(e for e in awake if self._may_go(e, now))):
             self.left.add(it.model)
-            self._leave(it, leaving[it.model], now, force=bool(it.leases), reason=reason)
+            if it in awake and self.contested_since is not None:
+                visit_s = now - self.contested_since
+                old = visit_s if self.visit_s is None else self.visit_s
+                self.visit_s = old + SERVICE_SMOOTHING * (visit_s - old)
+            self._leave(it, leaving[it.model], now, force=bool(it.leases), reason=self.decided.reason)
             return
         if awake:
             self._prepare(engine.model)
@@ -277,13 +306,16 @@ class Track:
     def _stay_or_leave(self, awake: Sequence[Engine], demands: Sequence[policy.Demand], now: float) -> policy.Decision:
         """Ask the policy about those who would have to leave, as if they were one."""
         resident = policy.Resident(
-            cost_s=max(self._usual_s if e.measured.start_s is None else e.measured.start_s for e in awake),
+            cost_s=max(self.usual_s if e.measured.start_s is None else e.measured.start_s for e in awake),
             service_s=max(e.service_s or 0.0 for e in awake),
             ready_since=self.ready_since,
             contested_since=now if self.contested_since is None else self.contested_since,
             dry_since=max(e.used for e in awake),
+            busy_since=min((e.busy_since for e in awake if e.leases), default=now),
             owed=self.owed,
             queued=sum(e.weight for e in awake),
+            strangers=sum(self.desk.callers.strangers(e.model, now) for e in awake),
+            drain_s=max(e.drain_s(now) for e in awake),
             busy=not all(e.dry for e in awake),
             shut=any(e.state is State.DRAINING for e in awake),
         )
@@ -352,6 +384,7 @@ class Track:
     def _nobody_waits(self, now: float) -> None:
         self.target = self.switching_since = self.prepared = None
         self.left.clear()
+        self.decided.over()
         self._reopen(self.engines, now)
         if self.desk.closing or self._give_way(now) or self._rest(now) or self._recall(now):
             return
@@ -414,7 +447,7 @@ class Track:
             leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine)) if now >= at else None
             if leaves is not None and not any(self.engine(leave.model).leases for leave in leaves):
                 engine.recalled = True
-                self._make_way(engine, leaves, [demand(engine, now, self._usual_s)], now)
+                self._make_way(engine, leaves, [self.demand(engine, now)], now)
                 return True
         return False
 
@@ -429,7 +462,8 @@ class Track:
                 or self.target == engine.model
             ):
                 continue
-            retry = self.estimate(engine, now)
+            forecast = self.forecast(engine, now, self.bounds.max_wait_s)
+            again, retry = f"now it would be {forecast}", retry_after(forecast)
             for ticket in sorted(engine.overdue):
                 waited = now - engine.waiting[ticket].since
                 message = f"{engine.model} could not be brought onto {self.device} within {waited:.0f} s"
@@ -437,25 +471,21 @@ class Track:
                     message = (
                         f"{engine.model} answers {engine.options.slots} at once and had no slot for {waited:.0f} s"
                     )
-                self.desk.refuse_waiter(engine, ticket, Code.LOADING_TIMEOUT, message, retry_after(retry))
+                self.desk.refuse_waiter(engine, ticket, Code.LOADING_TIMEOUT, f"{message}; {again}", retry)
 
-    def estimate(self, engine: Engine, now: float) -> float | None:
-        """Seconds until ``engine`` can answer, drains apart; ``None`` when nothing was measured yet."""
-        if engine.state.serves:
-            return policy.visit_s(len(engine.waiting), engine.options.slots, engine.service_s or 0.0)
-        cost = engine.bring_s
-        if cost is None:
-            return None
-        if engine.state in (State.STARTING, State.WAKING):
-            return max(0.0, engine.since + cost - now)
-        ahead = sum(e.remaining_s(now) for e in self.engines if e.state.moves)
+    def forecast(self, engine: Engine, now: float, bound_s: float, place: int | None = None) -> Forecast:
+        """How long a request waits that comes now, or that has ``place`` others of its model before it."""
+        guess = self.outlook.guess(engine, len(engine.waiting) if place is None else place, now)
+        return self.desk.calibration.forecast(guess, bound_s)
+
+    def clears_in_s(self, engine: Engine, now: float) -> float:
+        """Measured seconds until those who have to leave for the engine have left, drains apart."""
         leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine)) or ()
         going = ((self.engine(leave.model), leave.level) for leave in leaves)
-        on_its_way = (State.SLEEPING, State.STOPPING)
-        return cost + ahead + sum(e.leave_s(level) for e, level in going if e.state not in on_its_way)
+        return sum(e.leave_s(level) for e, level in going if e.state not in (State.SLEEPING, State.STOPPING))
 
     @property
-    def _usual_s(self) -> float:
+    def usual_s(self) -> float:
         """What bringing on a model costs that was never seen: as much as the others of the device, on average."""
         seen = [e.measured.start_s for e in self.engines if e.measured.start_s is not None]
         return sum(seen) / len(seen) if seen else UNMEASURED_S
@@ -469,30 +499,3 @@ class Track:
     def engine(self, model: str) -> Engine:
         """The engine of ``model``, which is on this device."""
         return next(engine for engine in self.engines if engine.model == model)
-
-
-def retry_after(seconds: float | None) -> float:
-    """An honest ``Retry-After`` in whole seconds, from an estimate."""
-    return float(max(1, ceil(UNMEASURED_S if seconds is None else seconds)))
-
-
-def demand(engine: Engine, now: float, unmeasured_s: float) -> policy.Demand:
-    """What waits for the engine; one that nobody asked for has waited since ``now``, and for as long as it takes.
-
-    ``unmeasured_s``: what bringing it on is taken to cost if that was never seen.
-    """
-    oldest, deadline = engine.oldest, engine.deadline
-    if oldest is None:
-        oldest = now
-    elif engine.overdue:
-        deadline = oldest
-    return policy.Demand(
-        engine.model,
-        oldest,
-        inf if deadline is None else deadline,
-        unmeasured_s if engine.bring_s is None else engine.bring_s,
-        bool(engine.switches),
-        engine.weight + len(engine.switches) or 1.0,
-        policy.visit_s(len(engine.waiting), engine.options.slots, engine.service_s or 0.0),
-        engine.waited(now) if engine.waiting else 0.0,
-    )

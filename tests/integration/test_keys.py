@@ -243,7 +243,7 @@ def test_a_key_that_may_not_switch_is_answered_by_the_resident_model_and_the_cac
     error = refused.json()["error"]
     assert (refused.status_code, error["type"], error["code"]) == (503, "residency_error", "would_switch")
     assert int(refused.headers["retry-after"]) >= 1
-    assert f"takes about {refused.headers['retry-after']} s" in error["message"]
+    assert "the wait would be" in error["message"]
     assert stack.counter("switches") == switches
 
 

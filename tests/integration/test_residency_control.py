@@ -140,7 +140,14 @@ async def test_the_lease_route_streams_events_and_holds_while_it_is_open(path: P
                 events.append(json.loads(await anext(lines)))
             assert leases(r, "a") == 1
         await r.until(lambda: leases(r, "a") == 0)
-        assert events[0]["event"] == "queued"
+        assert events[0] == {
+            "event": "queued",
+            "model": "a",
+            "position": 1,
+            "estimate_s": None,  # it was never started
+            "low_s": 0.0,
+            "high_s": r.scheduler.machine.bounds.max_wait_s,
+        }
 
 
 async def test_switch_and_unload_stream_to_their_end(path: Path) -> None:
@@ -177,6 +184,23 @@ async def test_metrics_and_events_show_the_same_state(path: Path) -> None:
         async with client.stream("GET", "/events") as response:
             lines = response.aiter_lines()
             assert await anext(lines) == "event: status"
+
+
+async def test_why_a_model_is_left_stands_in_the_log_the_events_and_the_metrics(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="roundhouse.residency")
+    async with residency(path) as r, http(path) as client:
+        events: list[dict[str, object]] = []
+        r.scheduler.watch(events.append)
+        await client.post("/switch", json={"model": "a"})
+        await client.post("/switch", json={"model": "b"})
+        reason = "switch to b was ordered"
+        assert [it["reason"] for it in events if it["event"] == "decided"] == [reason]
+        assert [it["reason"] for it in events if it["event"] == "stopping"] == [reason]
+        assert f"event=switch device=gpu0 from=a to=b reason={reason!r}" in caplog.text
+        text = (await client.get("/metrics")).text
+        assert 'roundhouse_decisions_total{device="gpu0",kind="ordered"} 1.0' in text
 
 
 async def test_bad_bodies_are_refused(path: Path) -> None:

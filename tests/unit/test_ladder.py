@@ -403,7 +403,7 @@ def test_what_was_measured_of_a_wake_is_what_the_next_one_is_told() -> None:
     drive.ready("b", after=30)
     drive(Gone(second))
     engine = drive.machine.engines["a"]
-    assert drive.machine.estimate(engine, drive.now) == 30.0  # it never woke
+    assert drive.machine.forecast(engine, drive.now).expected_s == 30.0  # it never woke
     third, _ = drive.ask("a")
     drive.slept("b", after=3)
     drive(Woke("a"), after=0.5)
@@ -412,7 +412,7 @@ def test_what_was_measured_of_a_wake_is_what_the_next_one_is_told() -> None:
     drive.slept("a", after=2)
     measured = status(drive.machine, drive.now)["models"]["a"]["measured"]
     assert (measured["start_s"], measured["sleep_s"], measured["wake_s"]) == (30.0, 2.0, 0.5)
-    assert drive.machine.estimate(engine, drive.now) == 0.5 + 30.0 + 3.0  # b wakes, and then has to sleep
+    assert drive.machine.forecast(engine, drive.now).expected_s == 0.5 + 30.0 + 3.0  # b wakes, and then has to sleep
 
 
 def test_slept_is_no_answer_of_an_engine_that_was_not_told_to() -> None:

@@ -27,6 +27,7 @@ from roundhouse.residency.facts import (
     UnloadCommanded,
 )
 from roundhouse.residency.machine import Machine, Model
+from roundhouse.residency.policy import Kind
 from roundhouse.residency.snapshot import status
 from roundhouse.residency.states import IllegalMove, State
 from roundhouse.residency.track import Bounds
@@ -373,6 +374,7 @@ def test_status_has_the_public_shape(drive: Driver) -> None:
             "resident": "a",
             "residents": ["a"],
             "switching": {"from": "a", "to": "b", "phase": "draining", "elapsed_s": 1.5, "estimate_s": None},
+            "decisions": dict.fromkeys(Kind, 0) | {"ordered": 1},
             "memory": {"capacity": None, "for_models": None, "others": 0},
         }
     ]
@@ -392,7 +394,7 @@ def test_an_engine_with_slots_lets_in_as_many_as_it_answers_at_once_and_says_so_
     assert Grant(Ticket(3)) in drive(Gone(Ticket(1)), after=10)
     (refused,) = drive.tick()
     assert isinstance(refused, Refuse)
-    assert refused.message == "a answers 2 at once and had no slot for 30 s"
+    assert refused.message.startswith("a answers 2 at once and had no slot for 30 s; now it would be about 10 s, ")
     assert refused.retry_after_s == 10.0  # an answer takes so long
 
 

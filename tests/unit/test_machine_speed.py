@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from time import perf_counter
 
+from roundhouse.residency.engine import Measured
 from roundhouse.residency.facts import Asked, Fact, Gone, Grant, Ready, Start, Stop, Stopped, Ticked, Ticket
-from roundhouse.residency.machine import Machine
+from roundhouse.residency.machine import Machine, Model
 from roundhouse.residency.track import Bounds
 
 CALLERS = 1000
@@ -16,7 +17,9 @@ BOUND_US = 50.0
 
 def cost_us(waiting: int) -> float:
     """Average microseconds of a fact while ``waiting`` requests queue for three models, are served and leave."""
-    machine = Machine.of({"a": "g", "b": "g", "c": "g"}, ["g"], Bounds(max_waiting=waiting))
+    # Measured, so that everybody is told how long to wait.
+    models = {name: Model("g", measured=Measured(start_s=3.0), service_s=0.1) for name in "abc"}
+    machine = Machine.of(models, ["g"], Bounds(max_waiting=waiting))
     facts: deque[Fact] = deque(Asked(Ticket(i), "abc"[i % 3], caller=f"c{i % CALLERS}") for i in range(waiting))
     facts.extend(Gone(Ticket(i)) for i in range(0, waiting, 10))
     done, now, spent = 0, 0.0, 0.0
