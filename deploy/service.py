@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -105,11 +105,10 @@ def write_private(path: Path, text: str, owner: tuple[int, int] | None = None) -
 
 
 def _record(record: Path, child: Child) -> None:
-    try:
+    """Note the server's pid. It can be found without that too, so that a full disk is no reason to do without it."""
+    with suppress(psutil.NoSuchProcess, OSError):
         created = psutil.Process(child.pid).create_time()
-    except psutil.NoSuchProcess:
-        return
-    write_private(record, json.dumps({"pid": child.pid, "created": created}))
+        write_private(record, json.dumps({"pid": child.pid, "created": created}))
 
 
 def _wait(child: Child) -> int | None:

@@ -6,6 +6,8 @@ const READ_AS_TEXT = { 18: 25, 19: 25, 1002: 1009, 1003: 1009 } // "char", name,
 // SQLSTATEs of a server that cannot serve now, whatever it is asked: the connection is gone, it shuts down or starts, it
 // has no memory or no room on the disk, it cannot read or write.
 const AWAY = /^(08|57P|53[12]|58)/
+
+// The words of the native engine. By them LiteLLM knows that trying again helps, and that no row is at fault.
 const UNREACHABLE = "Can't reach database server"
 
 const DEFAULTS = { connection_limit: 10, pool_timeout: 10, connect_timeout: 5, max_idle_connection_lifetime: 300 }
@@ -46,6 +48,11 @@ function tolerant({ Client }) {
       super(config)
       this.connection.on('rowDescription', ({ fields }) => {
         for (const field of fields) field.dataTypeID = READ_AS_TEXT[field.dataTypeID] ?? field.dataTypeID
+      })
+      this.connection.on('errorMessage', (error) => {
+        if (!AWAY.test(error.code)) return
+        error.message = `${UNREACHABLE}: ${error.message}`
+        error.severity = undefined // no error of a statement then, to the adapter, which passes it on as it is
       })
     }
   }
@@ -120,35 +127,27 @@ export class Engine {
     if (entry.level === 'ERROR') log(entry.message ?? line)
   }
 
-  // About a transaction the engine answers with one bare error.
+  // About a transaction the engine answers with one bare error, which has a message and may have a code.
   #ended(text) {
     const response = JSON.parse(text)
-    return response.error_code
+    return response.error_code || response.message
       ? { errors: this.#name([{ error: response.message, user_facing_error: response }]) }
       : response
   }
 
-  // An error of the adapter carries a number only; its text stays in the adapter's registry. That the server is away is
-  // said in the words of the native engine: by them LiteLLM knows that trying again helps, and that no row is at fault.
+  // What is no error of a statement carries a number only; the error itself stays in the adapter's registry.
   #name(errors) {
     for (const error of errors) {
       const facing = error.user_facing_error ?? error
-      let text = String(facing.meta?.message ?? facing.message ?? error.error)
-      if (facing.error_code === 'P2036') {
-        const found = this.#adapter.errorRegistry.consumeError(facing.meta?.id)
-        text = String(found?.error?.message ?? found?.error ?? text)
-        if (/timeout/i.test(text)) set(error, 'P2024', `Timed out fetching a connection: ${text}`)
-        else set(error, 'P1001', `${UNREACHABLE}: ${text}`)
-      } else if (AWAY.test(sqlState(error, facing))) {
-        set(error, 'P1001', `${UNREACHABLE}: ${text}`)
-      }
+      if (facing.error_code !== 'P2036') continue
+      const found = this.#adapter.errorRegistry.consumeError(facing.meta?.id)
+      const text = String(found?.error?.message ?? found?.error ?? facing.message)
+      if (text.startsWith(UNREACHABLE)) set(error, 'P1001', text)
+      else if (/timeout/i.test(text)) set(error, 'P2024', `Timed out fetching a connection: ${text}`)
+      else set(error, 'P1001', `${UNREACHABLE}: ${text}`)
     }
     return errors
   }
-}
-
-function sqlState(error, facing) {
-  return facing.meta?.code ?? /PostgresError \{ code: "(\w{5})"/.exec(error.error)?.[1] ?? ''
 }
 
 function set(error, code, message) {

@@ -1,4 +1,4 @@
-"""LiteLLM's database client through the bridge to Prisma's engine, and LiteLLM's migrations: on a real PostgreSQL."""
+"""LiteLLM's database client through the bridge to Prisma's engine, on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -33,116 +33,6 @@ def url() -> Iterator[str]:
     with postgres() as address:
         migrations.deploy(address)
         yield address
-
-
-# --- migrations ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def empty(url: str) -> Iterator[str]:
-    """An address whose schema is empty; gone afterwards."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE SCHEMA empty")
-    yield f"{url}?options=-csearch_path%3Dempty"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA empty CASCADE")
-
-
-def script(folder: Path, name: str, text: str) -> Path:
-    """A migration of our own."""
-    path = folder / name / "migration.sql"
-    path.parent.mkdir()
-    path.write_text(text)
-    return path
-
-
-def ledger(url: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url) as connection:
-        query = 'SELECT migration_name, finished_at IS NOT NULL, length(checksum) FROM "_prisma_migrations" ORDER BY 1'
-        return connection.execute(query).fetchall()
-
-
-def test_all_of_litellms_migrations_are_noted_as_prisma_notes_them_and_the_tables_have_every_column(url: str) -> None:
-    names = sorted(path.parent.name for path in migrations.folder().glob("*/migration.sql"))
-    assert [row[0] for row in ledger(url)] == names
-    assert all(row[1:] == (True, 64) for row in ledger(url))
-    assert migrations.deploy(url) == []
-    with psycopg.connect(url) as connection:
-        query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
-        there = set(connection.execute(query).fetchall())
-    assert not _columns() - there
-
-
-def _columns() -> set[tuple[str, str]]:
-    """Table and column of every scalar field of LiteLLM's data model."""
-    import re
-
-    text = cluster.parts().schema.read_text(encoding="utf-8")
-    models = dict(re.findall(r"^model (\w+) \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL))
-    enums = set(re.findall(r"^enum (\w+)", text, re.MULTILINE))
-    scalars = {"String", "Int", "BigInt", "Float", "Boolean", "DateTime", "Json", "Bytes", "Decimal"} | enums
-    found = set()
-    for model, body in models.items():
-        mapped = re.search(r'@@map\("(\w+)"\)', body)
-        for line in body.splitlines():
-            field = re.match(r"\s+(\w+)\s+(\w+)", re.sub(r"//.*", "", line))
-            if field and field[2] in scalars:
-                column = re.search(r'@map\("(\w+)"\)', line)
-                found.add((mapped[1] if mapped else model, column[1] if column else field[1]))
-    assert len(found) > 1000
-    return found
-
-
-def test_several_at_once_apply_each_migration_once(empty: str, tmp_path: Path) -> None:
-    files = [script(tmp_path, f"{n}_x", f"CREATE TABLE t{n} (i int); SELECT pg_sleep(0.05)") for n in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        applied = list(pool.map(lambda _: migrations.deploy(empty, files), range(4)))
-    assert sorted(applied) == [[], [], [], [path.parent.name for path in files]]
-
-
-def test_a_migration_that_fails_is_said_undone_and_never_passed_over(empty: str, tmp_path: Path) -> None:
-    good, bad = (
-        script(tmp_path, "1_good", "CREATE TABLE a (i int)"),
-        script(tmp_path, "2_bad", "CREATE TABLE b (i int); x"),
-    )
-    with pytest.raises(migrations.MigrationError, match='2_bad failed: syntax error at or near "x"'):
-        migrations.deploy(empty, [good, bad])
-    with psycopg.connect(empty) as connection:
-        assert connection.execute("SELECT to_regclass('a') IS NULL, to_regclass('b') IS NULL").fetchone() == (
-            False,
-            True,
-        )
-    with pytest.raises(migrations.MigrationError, match=r"2_bad was begun and never finished .*syntax error"):
-        migrations.deploy(empty, [good, bad])
-
-
-def test_a_migration_that_prisma_left_half_done_stops_with_what_to_do(empty: str, tmp_path: Path) -> None:
-    good = script(tmp_path, "1_good", "CREATE TABLE a (i int)")
-    migrations.deploy(empty, [good])
-    with psycopg.connect(empty) as connection:
-        connection.execute("INSERT INTO \"_prisma_migrations\" (id, checksum, migration_name) VALUES (1, 1, '9_cut')")
-    with pytest.raises(migrations.MigrationError, match=r"9_cut .*cut off.*rolled_back_at"):
-        migrations.deploy(empty, [good])
-
-
-def test_one_that_builds_an_index_beside_the_traffic_runs_outside_a_transaction(empty: str, tmp_path: Path) -> None:
-    table = script(tmp_path, "1_table", "CREATE TABLE a (i int)")
-    index = script(tmp_path, "2_index", "-- slow\nCREATE INDEX CONCURRENTLY IF NOT EXISTS a_i ON a (i);")
-    with ThreadPoolExecutor(2) as pool:  # one works; the other waits, and does not hold it up
-        applied = list(pool.map(lambda _: migrations.deploy(empty, [table, index]), range(2)))
-    assert sorted(applied) == [[], ["1_table", "2_index"]]
-
-
-def test_an_index_whose_building_was_cut_off_is_built_anew(empty: str, tmp_path: Path) -> None:
-    table = script(tmp_path, "1_table", "CREATE TABLE a (i int); INSERT INTO a VALUES (1), (1)")
-    index = script(tmp_path, "2_index", "CREATE INDEX CONCURRENTLY IF NOT EXISTS a_i ON a (i);")
-    assert migrations.deploy(empty, [table]) == ["1_table"]
-    with psycopg.connect(empty, autocommit=True) as connection:
-        with pytest.raises(psycopg.errors.UniqueViolation):
-            connection.execute("CREATE UNIQUE INDEX CONCURRENTLY a_i ON a (i)")
-        assert migrations.deploy(empty, [table, index]) == ["2_index"]
-        query = "SELECT indisvalid, indisunique FROM pg_index WHERE indexrelid = 'a_i'::regclass"
-        assert connection.execute(query).fetchall() == [(True, False)]
 
 
 # --- the client ----------------------------------------------------------------------------------
@@ -301,6 +191,43 @@ def test_a_server_that_goes_away_in_the_middle_is_said_so_that_litellm_tries_aga
     assert len(lost) == 3
     assert all(line.startswith("Can't reach database server") for line in lost), lost
     assert rows == "0"
+
+
+@pytest.fixture
+def starting() -> Iterator[str]:
+    """The address of a server that says of itself that it is starting up."""
+    fields = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0"
+
+    def serve(server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+
+    require_parts()
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(serve, server)
+        yield f"postgresql://u:p@127.0.0.1:{server.getsockname()[1]}/d"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_server_that_starts_up_is_said_to_be_away_to_queries_and_to_transactions(starting: str) -> None:
+    code = """
+    async def begin():
+        async with db.tx():
+            pass
+    writing = db.litellm_config.create_many(data=[{"param_name": "x"}], skip_duplicates=True)
+    for awaitable in (begin(), db.query_raw("SELECT 1"), writing):
+        try:
+            await awaitable
+        except DataError as error:
+            print(error)
+    """
+    assert set(in_client(starting, code).splitlines()) == {
+        "Can't reach database server: the database system is starting up"
+    }
 
 
 def test_the_types_of_all_tables_are_loaded_only_when_asked_for(url: str) -> None:

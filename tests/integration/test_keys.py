@@ -399,6 +399,7 @@ def test_killed_bridges_come_back_and_known_keys_are_answered_meanwhile(stack: S
         assert [chat(client, key).status_code for client in clients] == [200, 200]
     wait_for(lambda: len(bridges(stack)) == 2, "there are two bridges again", 60)
     wait_for(lambda: stack.http.post("/key/generate", json={}).status_code == 200, "keys can be made again", 60)
+    wait_for(lambda: len(rows(stack, key)) == 4, "the rows of all calls are written", 60)
 
 
 def test_a_killed_postgres_comes_back_and_no_call_is_lost(stack: Stack) -> None:

@@ -182,6 +182,11 @@ def test_told_to_end_it_leaves_nothing_running_and_the_data_clean(service: Servi
     assert "shut down" in cluster.run([cluster.programs() / "pg_controldata", cluster.data()]).stdout
 
 
+def test_it_runs_where_its_pid_cannot_be_written(service: Service) -> None:
+    (service.home / "run" / "postgres-server.pid.new").mkdir(parents=True)  # a disk may be full
+    service.up()
+
+
 def test_a_lost_password_is_made_anew(service: Service) -> None:
     service.up()
     service.stop()
