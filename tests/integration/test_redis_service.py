@@ -73,8 +73,10 @@ def _answers() -> bool:
 
 def _pid(home: Path) -> int:
     """The server's; 0 while there is none."""
-    file = home / "run" / "redis.pid"
-    return int(json.loads(file.read_text())["pid"]) if file.exists() else 0
+    try:
+        return int(json.loads((home / "run" / "redis.pid").read_text())["pid"])
+    except FileNotFoundError:
+        return 0
 
 
 def test_it_answers_on_a_private_socket_with_the_password_out_of_sight(home: Path, start: Start) -> None:
