@@ -135,7 +135,7 @@ def test_transactions_and_batches_are_whole_or_not_at_all(url: str) -> None:
     assert sorted(r.param_name for r in await table.find_many()) == ["batched", "kept"]
     try:
         async with db.tx(timeout=timedelta(milliseconds=100)) as tx:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # longer than the transaction may take: its clock is what is tested
             await tx.litellm_config.delete_many()
     except Exception as error:
         print(type(error).__name__)
@@ -181,7 +181,7 @@ def test_a_server_that_goes_away_in_the_middle_is_said_so_that_litellm_tries_aga
         writing = asyncio.ensure_future(text(db.litellm_config.create_many(data=one, skip_duplicates=True)))
         end = "SELECT count(pg_terminate_backend(pid)) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         while (await db.query_raw(end))[0]["n"] == 0:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # that it waits for the lock is seen by asking only
         print(await writing)
     print(await text(db.query_raw("SELECT pg_terminate_backend(pg_backend_pid())")))
     print(await text(db.execute_raw("DO $$BEGIN RAISE 'full' USING ERRCODE = 'disk_full'; END$$")))
