@@ -34,6 +34,14 @@ CALLERS = 2000
 OPEN = 16
 """Pauses of one caller that may be open at once: parallel streams under one key."""
 
+LOOSE, TIGHT = 0.75, 0.03
+"""What is left out of the trust in a caller that asks while all it has asked before is unanswered, and what comes back
+with every other request: who does not wait for its answers cannot be waited for. Streams that begin at once, or one
+after the other beside pauses, are no sign of it."""
+
+AT_ONCE_S = 1.0
+"""Requests that one caller begins within so long began together: parallel streams, as of a script with workers."""
+
 RATE_S = 60.0
 """Time constant of the rate at which strangers come, in seconds: half or twice as much moves the mean wait by 0.1 %."""
 
@@ -61,10 +69,26 @@ class Pause:
 
 @dataclass(slots=True)
 class Caller:
-    """What is known of one caller, the latest pause first."""
+    """What is known of one caller, the latest pause first.
+
+    ``unanswered``: how many of its requests wait or are being answered; ``asked_at``: when it asked last (clock
+    seconds); ``tied``: from 0 to 1, how far it asks only after it was answered.
+    """
 
     past: deque[Past] = field(default_factory=lambda: deque(maxlen=HISTORY))
     open: deque[Pause] = field(default_factory=lambda: deque(maxlen=OPEN))
+    unanswered: int = 0
+    asked_at: float = 0.0
+    tied: float = 1.0
+
+    def asks(self, now: float) -> None:
+        """Take in that it asks, and whether it had been answered before."""
+        if self.open or not self.unanswered:
+            self.tied += TIGHT * (1.0 - self.tied)
+        elif now > self.asked_at + AT_ONCE_S:
+            self.tied -= LOOSE * self.tied
+        self.unanswered += 1
+        self.asked_at = now
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +162,9 @@ class Callers:
 
     def asked(self, caller: str, model: str, now: float) -> None:
         """A request came: a pause of its caller is over."""
-        it = self._known.get(caller)
-        if it is None or not it.open:
+        it = self._caller(caller)
+        it.asks(now)
+        if not it.open:
             self._stranger(model, now)
             return
         pause = _ended_by(it, model, now)
@@ -154,14 +179,8 @@ class Callers:
 
     def ended(self, caller: str, model: str, now: float) -> None:
         """A request of the caller is over: a pause begins."""
-        it = self._known.get(caller)
-        if it is None:
-            it = self._known[caller] = Caller()
-            while len(self._known) > CALLERS:
-                _, gone = self._known.popitem(last=False)
-                for pause in gone.open:
-                    self._close(pause)
-        self._known.move_to_end(caller)
+        it = self._caller(caller)
+        it.unanswered = max(0, it.unanswered - 1)
         if len(it.open) == OPEN:
             self._close(it.open.popleft())
         pause = Pause(model, now, first=not it.past and not it.open)
@@ -172,6 +191,24 @@ class Callers:
             while len(self._newcomers) > POOL:
                 self._newcomers.popitem(last=False)
         self.version += 1
+
+    def unanswered(self, caller: str) -> None:
+        """A request of the caller is over without an answer: nothing is known of what it does next."""
+        it = self._known.get(caller)
+        if it is not None:
+            it.unanswered = max(0, it.unanswered - 1)
+
+    def _caller(self, name: str) -> Caller:
+        """What is known of the caller, who was heard of last now."""
+        it = self._known.get(name)
+        if it is None:
+            it = self._known[name] = Caller()
+            while len(self._known) > CALLERS:
+                _, gone = self._known.popitem(last=False)
+                for pause in gone.open:
+                    self._close(pause)
+        self._known.move_to_end(name)
+        return it
 
     def _stranger(self, model: str, now: float) -> None:
         """Somebody asks for the model whom nobody expected there."""
@@ -202,7 +239,7 @@ class Callers:
     def _return(self, caller: str, pause: Pause, now: float) -> Return:
         age = max(0.0, now - pause.since)
         known = self._known.get(caller)
-        past = known.past if known is not None else ()
+        past, tied = (known.past, known.tied) if known is not None else ((), 1.0)
         own = [(FADING**i, it.gap, it.same) for i, it in enumerate(past)]
         likes = list(self._likes(pause, now))
         stretch = 1 + LATE / (1 + len(own) + len(likes))
@@ -214,7 +251,7 @@ class Callers:
         gaps = sorted((gap, share / total * chance) for share, it in laws for gap, chance in it)
         steps, chance = [], 0.0
         for gap, more in gaps:
-            chance += more
+            chance += tied * more
             steps.append((pause.since + max(gap, age), chance))
         return Return(caller, steps, [pause.since + gap * stretch + LATE_S for gap, _ in gaps])
 

@@ -103,6 +103,7 @@ class Desk:
 
     def refuse_waiter(self, engine: Engine, ticket: Ticket, code: Code, message: str, retry: float | None) -> None:
         """Answer a request that waits for the engine."""
+        self.callers.unanswered(engine.waiting[ticket].caller)
         self.dequeue(engine, ticket)
         self.place.pop(ticket, None)
         self.refuse(ticket, code, message, retry)
@@ -118,8 +119,9 @@ class Desk:
 
     def drop_leases(self, engine: Engine) -> None:
         """The engine ends: its leases are void, and nobody has to give them back."""
-        for ticket in engine.leases:
+        for ticket, lease in engine.leases.items():
             self.place.pop(ticket, None)
+            self.callers.unanswered(lease.caller)
         engine.leases.clear()
         engine.collated.clear()
 

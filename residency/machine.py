@@ -214,6 +214,7 @@ class Machine:
             self._command_gone(fact.ticket, now)
             return
         if fact.ticket in engine.waiting:
+            self.desk.callers.unanswered(engine.waiting[fact.ticket].caller)
             self.desk.dequeue(engine, fact.ticket)
             self.counters.gone_waiting += 1
         engine.switches.pop(fact.ticket, None)

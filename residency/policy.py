@@ -29,7 +29,7 @@ QUANTUM = 2.5
 """How many times what leaving costs, in waiter-seconds, staying may have cost before the gate shuts. 1 is ski rental;
 more favours the mean wait, less the longest. From 1 to 8 the mean over random workloads moves by 2 %."""
 
-SURE = 2.0
+SURE = 2.5
 """How much more a second of idling weighs than a second of work: that somebody comes back is a guess, that it is then
 served is not."""
 
@@ -40,6 +40,14 @@ however sure they are."""
 STREAM = 1.5
 """How much more an unbroken stream of known callers counts for the others: who has kept a model busy for long will go
 on for as long (Lindy's law), and to wait for its end is in vain."""
+
+STRANGE = 1.5
+"""How much more a stranger who is to come counts than who comes back: its model stays longer than it takes to serve who
+waits now, and all that time strangers come."""
+
+SPREAD = 2.0
+"""How many times as long as answers usually take the last of those that are being given may take: for the bound, which
+has to hold for the longest."""
 
 PATIENCE = 0.5
 """Past this share of its ``max_wait`` a request's age decides over which model is next."""
@@ -166,7 +174,7 @@ def last_moment(demands: Sequence[Demand], resident: Resident) -> float:
     can keep it, and the round takes its place: else an impossible bound would mean switching for ever.
     """
     a_round = sum(d.work_s for d in demands) + resident.cost_s + resident.service_s
-    gate, ahead = inf, resident.service_s
+    gate, ahead = inf, SPREAD * resident.service_s
     for demand in sorted(demands, key=lambda d: d.oldest):
         deadline = max(demand.deadline, demand.oldest + a_round)
         gate = min(gate, deadline - ahead - demand.cost_s)
@@ -188,7 +196,7 @@ def decide(now: float, resident: Resident, demands: Sequence[Demand], returns: S
     weight = sum(d.weight for d in demands)
     back_s = resident.drain_s / 2 + sum(d.work_s for d in demands) + resident.cost_s
     known = resident.queued * back_s + sum(_loss(r, back_s, now) for r in returns)
-    strange = resident.strangers * back_s**2 / 2
+    strange = STRANGE * resident.strangers * back_s**2 / 2
     loss = max(back_s, known + strange)
     credit_s = resident.contested_since - resident.ready_since
     if known:

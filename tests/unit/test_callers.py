@@ -105,3 +105,47 @@ def test_an_agent_that_vanishes_is_forgotten_among_many_others() -> None:
     for number in range(CALLERS):
         talk(callers, f"c{number}", [1.0], now=float(number))
     assert "gone" not in callers._known
+
+
+def chance_of(callers: Callers, now: float) -> float:
+    return max((it.chance for it in callers.returns("m", now, 16)), default=0.0)
+
+
+def test_a_caller_that_asks_on_without_its_answers_is_not_waited_for() -> None:
+    callers = Callers()
+    for number in range(5):  # one every ten seconds, while the model is away
+        callers.asked("a", "m", 10.0 * number)
+    for _ in range(5):
+        callers.ended("a", "m", 50.0)
+    callers.asked("a", "m", 55.0)
+    callers.ended("a", "m", 56.0)
+    assert chance_of(callers, 57.0) < 0.1
+
+
+@pytest.mark.parametrize("apart_s", [0.0, 0.1])
+def test_parallel_streams_of_one_caller_are_waited_for(apart_s: float) -> None:
+    callers = Callers()
+    for number in range(5):
+        callers.asked("a", "m", apart_s * number)
+    for turn in range(4):
+        for _ in range(5):
+            callers.ended("a", "m", 50.0 + 10 * turn)
+        for _ in range(5):
+            callers.asked("a", "m", 55.0 + 10 * turn)
+    for _ in range(5):
+        callers.ended("a", "m", 100.0)
+    assert chance_of(callers, 101.0) > 0.9
+
+
+def test_who_was_refused_or_gave_up_and_asks_again_had_no_other_request() -> None:
+    callers = Callers()
+    now = 0.0
+    for _ in range(5):
+        callers.asked("a", "m", now)
+        callers.unanswered("a")
+        now += 10.0
+    for _ in range(3):
+        callers.asked("a", "m", now)
+        callers.ended("a", "m", now + 1.0)
+        now += 3.0
+    assert chance_of(callers, now - 1.0) > 0.9
