@@ -69,6 +69,11 @@ def callers() -> Path:
     return home() / "callers.json"
 
 
+def calibration() -> Path:
+    """By how much estimates of waits were wrong."""
+    return home() / "calibration.json"
+
+
 def engine_records() -> Path:
     """One JSON file per engine that runs."""
     return _private(run_dir() / "engines")

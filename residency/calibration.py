@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import ceil, exp, floor, inf, log
+from math import ceil, exp, floor, inf, isfinite, log
+from typing import Any
 
 COVER = 0.9
 """The share of waits that are to lie within their interval."""
@@ -107,6 +108,11 @@ class _Window:
         self._recent = deque(map(log, factors))
         self._ordered = sorted(self._recent)
 
+    @property
+    def factors(self) -> list[float]:
+        """The errors as factors, the oldest first."""
+        return list(map(exp, self._recent))
+
     def add(self, error: float) -> None:
         self._recent.append(error)
         insort(self._ordered, error)
@@ -131,6 +137,15 @@ class _Errors:
         self.missed = 1.0 - COVER
         self.learned_at = -inf
 
+    def dump(self) -> dict[str, Any]:
+        """As JSON. When the last one was learned is not in it: the clock begins anew with every process."""
+        return {"missed": self.missed, "soonest": self.soonest.factors, "latest": self.latest.factors}
+
+    def recall(self, document: Mapping[str, Any]) -> None:
+        """Take over what ``dump`` gave."""
+        self.missed = min(MOST_MISSED, max(0.0, _finite(document["missed"])))
+        self.soonest, self.latest = _recalled(document["soonest"]), _recalled(document["latest"])
+
     def learn(self, guess: Guess, waited_s: float, held: bool, now: float) -> None:
         if now == self.learned_at:
             return  # those who are let in together were wrong together: that is one error, and not a hundred
@@ -141,6 +156,19 @@ class _Errors:
         self.latest.add(log(max(LEAST_S, waited_s) / latest))
 
 
+def _recalled(factors: Iterable[Any]) -> _Window:
+    known = [_finite(it) for it in factors][-WINDOW:]
+    if not known:
+        raise ValueError("no errors")
+    return _Window(known)
+
+
+def _finite(number: Any) -> float:
+    if not isfinite(it := float(number)):
+        raise ValueError(f"{number} is no number")
+    return it
+
+
 @dataclass
 class Calibration:
     """The errors of past guesses. ``stated`` counts the intervals of those who were let in, ``held`` the true ones."""
@@ -148,6 +176,21 @@ class Calibration:
     stated: int = 0
     held: int = 0
     _errors: dict[Kind, _Errors] = field(default_factory=lambda: {kind: _Errors(kind) for kind in Kind})
+
+    def dump(self) -> dict[str, Any]:
+        """The errors, as JSON: factors by kind of guess. What is counted is of this process, and not in it."""
+        return {kind.name.lower(): errors.dump() for kind, errors in self._errors.items()}
+
+    @classmethod
+    def load(cls, document: Mapping[str, Any]) -> Calibration:
+        """A calibration that remembers ``document``. Raises ValueError if it is none of ``dump``."""
+        it = cls()
+        try:
+            for kind, errors in it._errors.items():
+                errors.recall(document[kind.name.lower()])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"these are no errors of estimates: {error!r}") from error
+        return it
 
     def forecast(self, guess: Guess | None, bound_s: float) -> Forecast:
         """What to tell a request that waits ``bound_s`` seconds at most."""

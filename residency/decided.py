@@ -9,9 +9,13 @@ from roundhouse.residency.policy import Decision, Kind
 
 @dataclass
 class Decided:
-    """The reasons on one device. ``counts``: how often each kind was decided; a decision that goes on counts once."""
+    """The reasons on one device. ``counts``: how often each kind was decided; a decision that goes on counts once.
+
+    ``kind``: of the decision that was noted last; ``None`` before the first.
+    """
 
     reason: str = ""
+    kind: Kind | None = None
     counts: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(Kind, 0))
     _last: Decision | None = None
 
@@ -19,7 +23,7 @@ class Decided:
         """Take in what the policy said. While a device drains the reason is the one for which it does."""
         if decision.kind is Kind.DRAINING and self._last is not None:
             return
-        self.reason = decision.reason
+        self.reason, self.kind = decision.reason, decision.kind
         if self._last is None or (self._last.kind, self._last.target) != (decision.kind, decision.target):
             self.counts[decision.kind] += 1
         self._last = decision

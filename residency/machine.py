@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from roundhouse.footprint.need import Footprint
-from roundhouse.residency.calibration import Forecast
+from roundhouse.residency.calibration import Calibration, Forecast
 from roundhouse.residency.callers import Callers
 from roundhouse.residency.desk import Counters, Desk, key_of
 from roundhouse.residency.engine import Engine, Lease, Measured, Options, Waiter
@@ -81,6 +81,7 @@ class Machine:
         bounds: Bounds | None = None,
         ram_budget: int | None = None,
         callers: Callers | None = None,
+        calibration: Calibration | None = None,
     ) -> Machine:
         """A machine for ``models`` (name -> its device, or all that is known) on ``devices``."""
         known = {name: it if isinstance(it, Model) else Model(it) for name, it in models.items()}
@@ -97,7 +98,8 @@ class Machine:
             for name, it in known.items()
         }
         ledgers = devices if isinstance(devices, Mapping) else {device: Ledger() for device in devices}
-        desk, bounds = Desk(callers=callers or Callers()), bounds or Bounds()
+        desk = Desk(callers=callers or Callers(), calibration=calibration or Calibration())
+        bounds = bounds or Bounds()
         ram = Ram(ram_budget, list(engines.values()))
         tracks = {
             device: Track(device, [e for e in engines.values() if e.device == device], desk, bounds, ram, it)

@@ -163,8 +163,9 @@ class Scheduler:
             said = sum(track.decided.counts.values())
             if said != self._said.get(track.device, 0):
                 self._said[track.device] = said
-                log.debug("event=decided device=%s reason=%r", track.device, track.decided.reason)
-                self._announce({"event": "decided", "device": track.device, "reason": track.decided.reason})
+                kind, reason = track.decided.kind, track.decided.reason
+                log.debug("event=decided device=%s kind=%s reason=%r", track.device, kind, reason)
+                self._announce({"event": "decided", "device": track.device, "kind": kind, "reason": reason})
 
     # --- orders --------------------------------------------------------------------------------
 

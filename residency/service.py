@@ -24,8 +24,8 @@ from roundhouse.launchers.gauge import open_gauge
 from roundhouse.launchers.records import sweep
 from roundhouse.launchers.registry import build_launcher
 from roundhouse.launchers.vllm import build_host
-from roundhouse.residency.callers import Callers
 from roundhouse.residency.control import Control
+from roundhouse.residency.desk import Desk
 from roundhouse.residency.engine import Options
 from roundhouse.residency.facts import Ticked
 from roundhouse.residency.journal import Journal
@@ -33,14 +33,14 @@ from roundhouse.residency.ledger import Ledger
 from roundhouse.residency.machine import Machine, Model
 from roundhouse.residency.memory import Memory
 from roundhouse.residency.scheduler import Scheduler
-from roundhouse.residency.store import Store, keep_callers, recall_callers
+from roundhouse.residency.store import Store, keep_calibration, keep_callers, recall_calibration, recall_callers
 from roundhouse.residency.track import Bounds
 
 log = logging.getLogger("roundhouse.residency")
 
 EXIT_CONFIG = 2
 REMEMBER_S = 60.0
-"""How often what is learned of callers is written down: a minute of it may be lost."""
+"""How often what is learned of callers and estimates is written down: a minute of it may be lost."""
 
 LINGER_S = 1
 """How long uvicorn waits for open responses when it ends; every lease has been answered by then."""
@@ -73,7 +73,8 @@ def build_machine(
     bounds = Bounds(
         residency.max_wait_s, residency.drain_timeout_s, residency.max_waiting, residency.max_waiting_per_key
     )
-    return Machine.of(models, ledgers, bounds, ram_budget(residency), recall_callers(paths.callers()))
+    callers, calibration = recall_callers(paths.callers()), recall_calibration(paths.calibration())
+    return Machine.of(models, ledgers, bounds, ram_budget(residency), callers, calibration)
 
 
 def slots(launcher: BaseLauncher) -> int | None:
@@ -117,7 +118,7 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
         scheduler.post(Ticked())  # what is to be preloaded
         keeping = [
             asyncio.create_task(scheduler.watch_others(), name="watch others"),
-            asyncio.create_task(_remember(machine.desk.callers), name="remember callers"),
+            asyncio.create_task(_remember(machine.desk), name="remember what is learned"),
         ]
         if host is not None:
             keeping.append(asyncio.create_task(host.run(), name="engine host"))
@@ -126,6 +127,7 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
             task.cancel()
         await asyncio.wait(keeping)
         keep_callers(paths.callers(), machine.desk.callers.dump())
+        keep_calibration(paths.calibration(), machine.desk.calibration.dump())
         if scheduler.broken is None:
             await scheduler.close()
         if journal is not None:
@@ -154,11 +156,12 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
     return 1 if scheduler.broken is not None or not server.started else 0
 
 
-async def _remember(callers: Callers) -> None:
-    """Write down what is learned of callers now and then, for the day on which nobody lets us end in order."""
+async def _remember(desk: Desk) -> None:
+    """Write down what is learned now and then, for the day on which nobody lets us end in order."""
     while True:
         await asyncio.sleep(REMEMBER_S)
-        await asyncio.to_thread(keep_callers, paths.callers(), callers.dump())
+        await asyncio.to_thread(keep_callers, paths.callers(), desk.callers.dump())
+        await asyncio.to_thread(keep_calibration, paths.calibration(), desk.calibration.dump())
 
 
 def main(fd: int) -> int:

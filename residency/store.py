@@ -1,4 +1,4 @@
-"""What was learned, kept over restarts: of engines, and of callers, one JSON file each in the home.
+"""What was learned, kept over restarts: of engines, of callers and of estimates, one JSON file each in the home.
 
 The key of an entry is the launcher's identity (model, flags, engine version) and the card with its driver: what was
 measured elsewhere does not count. A file that cannot be read is begun anew, with a warning; nothing else is lost.
@@ -11,11 +11,12 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from roundhouse.footprint.need import Footprint
+from roundhouse.residency.calibration import Calibration
 from roundhouse.residency.callers import Callers
 from roundhouse.residency.engine import Engine, Measured
 
@@ -108,18 +109,35 @@ class Store:
 
 def recall_callers(path: Path) -> Callers:
     """The callers that the file at ``path`` remembers; a file that is none is begun anew, with a warning."""
-    try:
-        return Callers.load(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return Callers()
-    except (OSError, ValueError) as error:
-        log.warning("event=store_begun_anew path=%s why=%r", path, str(error))
-        return Callers()
+    return _recall(path, Callers)
 
 
 def keep_callers(path: Path, learned: Mapping[str, Any]) -> None:
     """Write down ``Callers.dump()``; names in it are hashes of keys and the sessions that clients name."""
     _write(path, json.dumps(learned))
+
+
+def recall_calibration(path: Path) -> Calibration:
+    """The errors of estimates that the file at ``path`` remembers; one that is none is begun anew, with a warning."""
+    return _recall(path, Calibration)
+
+
+def keep_calibration(path: Path, learned: Mapping[str, Any]) -> None:
+    """Write down ``Calibration.dump()``: numbers only."""
+    _write(path, json.dumps(learned))
+
+
+_Memory = TypeVar("_Memory", Callers, Calibration)
+
+
+def _recall(path: Path, memory: type[_Memory]) -> _Memory:
+    try:
+        return memory.load(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return memory()
+    except (OSError, ValueError) as error:
+        log.warning("event=store_begun_anew path=%s why=%r", path, str(error))
+        return memory()
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -115,6 +116,8 @@ def test_a_day_with_the_commands(home: Home) -> None:
     down = home.run("down")
     assert down.returncode == 0, down.stderr
     assert home.processes() == []
+    for memory in ("callers.json", "calibration.json"):
+        assert stat.S_IMODE((home.folder / memory).stat().st_mode) == 0o600
     assert home.run("down").returncode == 3
     assert home.run("status").returncode == 3
 

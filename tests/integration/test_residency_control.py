@@ -189,14 +189,16 @@ async def test_metrics_and_events_show_the_same_state(path: Path) -> None:
 async def test_why_a_model_is_left_stands_in_the_log_the_events_and_the_metrics(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", logger="roundhouse.residency")
+    caplog.set_level("DEBUG", logger="roundhouse.residency")
     async with residency(path) as r, http(path) as client:
         events: list[dict[str, object]] = []
         r.scheduler.watch(events.append)
         await client.post("/switch", json={"model": "a"})
         await client.post("/switch", json={"model": "b"})
         reason = "switch to b was ordered"
-        assert [it["reason"] for it in events if it["event"] == "decided"] == [reason]
+        decided = {"event": "decided", "device": "gpu0", "kind": "ordered", "reason": reason}
+        assert [json.loads(json.dumps(it)) for it in events if it["event"] == "decided"] == [decided]
+        assert f"event=decided device=gpu0 kind=ordered reason={reason!r}" in caplog.text
         assert [it["reason"] for it in events if it["event"] == "stopping"] == [reason]
         assert f"event=switch device=gpu0 from=a to=b reason={reason!r}" in caplog.text
         text = (await client.get("/metrics")).text

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from math import inf
 from statistics import median
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from roundhouse.bench.generate import generate
 from roundhouse.bench.policies.ours import Ours
 from roundhouse.bench.simulation import Simulation
 from roundhouse.bench.workload import Workload, load
-from roundhouse.residency.calibration import Calibration, Forecast, Guess, Kind
+from roundhouse.residency.calibration import WINDOW, Calibration, Forecast, Guess, Kind
 from roundhouse.residency.engine import Measured, Options
 from roundhouse.residency.facts import Asked, Gone, Grant, Ready, Refuse, Stopped, Ticket
 from roundhouse.residency.machine import Machine, Model
@@ -173,3 +175,47 @@ def test_those_who_are_let_in_together_are_one_error_and_not_a_hundred() -> None
 def test_no_interval_is_longer_than_anybody_waits() -> None:
     forecast = Calibration().forecast(Guess(Kind.SLOT, 100.0, 400.0), 120.0)
     assert 0.0 <= forecast.low_s <= (forecast.expected_s or 0.0) <= forecast.high_s == 120.0
+
+
+def test_errors_are_kept_over_restarts_and_the_counts_and_the_clock_of_the_process_are_not() -> None:
+    calibration, guess = Calibration(), Guess(Kind.SWITCH, 10.0, 30.0)
+    for i in range(WINDOW + 20):
+        calibration.learn(calibration.forecast(guess, 300.0), 10.0 + i, float(i))
+    known = Calibration.load(json.loads(json.dumps(calibration.dump())))
+    assert (known.stated, known.held) == (0, 0)
+    for kind in Kind:
+        before, after = (it.forecast(Guess(kind, 10.0, 30.0), inf) for it in (calibration, known))
+        assert (after.low_s, after.high_s) == pytest.approx((before.low_s, before.high_s))
+    for i in range(WINDOW):  # the same clock values count again, and the oldest errors go first
+        for it in (calibration, known):
+            it.learn(it.forecast(guess, 300.0), 200.0, 1000.0 + i if it is calibration else float(i))
+    assert known.forecast(guess, inf).low_s == pytest.approx(200.0)
+    assert known.dump()["switch"]["missed"] == pytest.approx(calibration.dump()["switch"]["missed"])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        [],
+        None,
+        {},
+        {"missed": "much", "soonest": [1.0], "latest": [1.0]},
+        {"missed": float("nan"), "soonest": [1.0], "latest": [1.0]},
+        {"missed": 0.1, "soonest": [], "latest": [1.0]},
+        {"missed": 0.1, "soonest": [1.0], "latest": [0.0]},
+        {"missed": 0.1, "soonest": [-1.0], "latest": [1.0]},
+        {"missed": 0.1, "soonest": [float("inf")], "latest": [1.0]},
+        {"missed": 0.1, "soonest": [10**400], "latest": [1.0]},
+        {"missed": 0.1, "soonest": 1.0, "latest": [1.0]},
+    ],
+)
+def test_what_are_no_errors_is_refused(broken: Any) -> None:
+    with pytest.raises(ValueError, match="no errors of estimates"):
+        Calibration.load(Calibration().dump() | {"start": broken})
+    with pytest.raises(ValueError, match="no errors of estimates"):
+        Calibration.load(broken)
+
+
+def test_a_machine_goes_on_with_the_errors_that_it_is_given() -> None:
+    calibration = Calibration()
+    assert Machine.of({"a": "gpu0"}, ["gpu0"], calibration=calibration).desk.calibration is calibration

@@ -438,6 +438,18 @@ def test_the_reason_for_a_switch_is_not_that_for_which_somebody_stayed_who_is_go
         assert decided.reason == "b is wanted"
 
 
+def test_what_was_decided_has_a_kind_once_something_was() -> None:
+    drive = Driver()
+    decided = drive.machine.tracks["gpu0"].decided
+    drive.ask("a")
+    assert decided.kind is None
+    drive.ready("a", after=10)
+    drive.ask("b")
+    assert decided.kind is Kind.OPEN
+    drive(SwitchCommanded(Ticket(90), "b"))
+    assert (decided.kind, decided.reason) == (Kind.ORDERED, "switch to b was ordered")
+
+
 def test_the_reason_for_a_switch_is_not_that_of_another_model(drive: Driver) -> None:
     drive.bring("a")
     drive.ask("b")

@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 
 from roundhouse.footprint.need import GIB, Footprint
+from roundhouse.residency.calibration import Calibration, Guess, Kind
 from roundhouse.residency.callers import Callers
 from roundhouse.residency.engine import Engine, Measured
-from roundhouse.residency.store import ENTRIES, Learned, Store, keep_callers, recall_callers
+from roundhouse.residency.store import (
+    ENTRIES,
+    Learned,
+    Store,
+    keep_calibration,
+    keep_callers,
+    recall_calibration,
+    recall_callers,
+)
 
 
 @pytest.fixture
@@ -86,4 +95,22 @@ def test_callers_are_known_again_and_a_broken_file_is_begun_anew(path: Path, cap
     for text in ("", "[]", '{"callers": 3}'):
         path.write_text(text)
         assert recall_callers(path).dump() == Callers().dump()
+    assert caplog.text.count("store_begun_anew") == 3
+
+
+def test_errors_of_estimates_are_known_again_and_a_broken_file_is_begun_anew(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calibration, guess, anew = Calibration(), Guess(Kind.SWITCH, 10.0, 20.0), Calibration()
+    for moment in range(50):
+        calibration.learn(calibration.forecast(guess, 300.0), 40.0, float(moment))
+    keep_calibration(path, calibration.dump())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    known = recall_calibration(path)
+    assert known.forecast(guess, 300.0).low_s == pytest.approx(calibration.forecast(guess, 300.0).low_s)
+    assert known.forecast(guess, 300.0).low_s > 1.5 * anew.forecast(guess, 300.0).low_s
+    assert not caplog.text
+    for text in ("", "[]", '{"slot": 3}'):
+        path.write_text(text)
+        assert recall_calibration(path).dump() == anew.dump()
     assert caplog.text.count("store_begun_anew") == 3
