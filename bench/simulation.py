@@ -120,8 +120,13 @@ class Simulation:
         assert not self._engine.running, f"a switch to {model} while {len(self._engine.running)} requests run"
         assert self._switching is None
         self.resident = None
-        self._switching = (model, self.now)
-        self.at(self.now + self.workload.models[model].switch_s, self._ready)
+        self._switching = begun = (model, self.now)
+        self.at(self.now + self.workload.models[model].switch_s, lambda: self._ready(begun))
+
+    def abort(self, model: str) -> None:
+        """End the switch to ``model``, if it is under way."""
+        if self.switching == model:
+            self._switching = None
 
     @property
     def running(self) -> int:
@@ -208,9 +213,10 @@ class Simulation:
             pause, index, number = agent.steps[request.step].think_s, request.agent, request.step + 1
             self.at(self.now + pause, lambda: self._step(index, agent, number))
 
-    def _ready(self) -> None:
-        assert self._switching is not None
-        model, began = self._switching
+    def _ready(self, begun: tuple[str, float]) -> None:
+        if self._switching is not begun:
+            return  # it was ended
+        model, began = begun
         self._switching = None
         self.resident, self._engine = model, Engine(self.workload.models[model].slots)
         self.switches.append(Switch(model, began, self.now))

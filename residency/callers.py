@@ -16,11 +16,19 @@ from math import exp, inf
 from statistics import median
 from typing import Any
 
+from roundhouse.residency.foresight import Next
+
 HISTORY = 12
 """Pauses kept of a caller: more say nothing of how it works today."""
 
 FADING = 0.85
 """Weight of a pause against the one after it: after four pauses it counts half."""
+
+HABIT = 4
+"""Requests kept of what a caller asks for after one for a model: enough to see a turn, few enough to see its end."""
+
+SEEN = 2
+"""So many of them have to be known before anything is foreseen."""
 
 POOL = 32
 """First pauses kept, of all callers."""
@@ -41,6 +49,9 @@ after the other beside pauses, are no sign of it."""
 
 AT_ONCE_S = 1.0
 """Requests that one caller begins within so long began together: parallel streams, as of a script with workers."""
+
+NEWCOMER_S = 60.0
+"""For how long somebody without habits may as well come back to the same model, in seconds."""
 
 RATE_S = 60.0
 """Time constant of the rate at which strangers come, in seconds: half or twice as much moves the mean wait by 0.1 %."""
@@ -72,11 +83,13 @@ class Caller:
     """What is known of one caller, the latest pause first.
 
     ``unanswered``: how many of its requests wait or are being answered; ``asked_at``: when it asked last (clock
-    seconds); ``tied``: from 0 to 1, how far it asks only after it was answered.
+    seconds); ``tied``: from 0 to 1, how far it asks only after it was answered; ``habits``: after a request for a
+    model, which it asked for next, and after how many seconds.
     """
 
     past: deque[Past] = field(default_factory=lambda: deque(maxlen=HISTORY))
     open: deque[Pause] = field(default_factory=lambda: deque(maxlen=OPEN))
+    habits: dict[str, deque[tuple[str, float]]] = field(default_factory=dict)
     unanswered: int = 0
     asked_at: float = 0.0
     tied: float = 1.0
@@ -136,6 +149,7 @@ class Callers:
         self._newcomers: OrderedDict[int, Pause] = OrderedDict()  # first pauses that go on, the oldest first
         self._by_model: dict[str, OrderedDict[int, tuple[str, Pause]]] = {}
         self._strangers: dict[str, tuple[float, float]] = {}  # by model: a second, as of when
+        self._surprises: dict[str, tuple[float, float]] = {}
         self.version = 0
 
     # --- kept over restarts ---------------------------------------------------------------------------
@@ -143,7 +157,12 @@ class Callers:
     def dump(self) -> dict[str, Any]:
         """What was learned, as JSON: nothing of what goes on."""
         known = {name: [[p.gap, p.same] for p in it.past] for name, it in self._known.items() if it.past}
-        return {"callers": known, "pool": [[p.gap, p.same] for p in self._pool]}
+        habits = {
+            name: {model: list(then) for model, then in it.habits.items()}
+            for name, it in self._known.items()
+            if it.habits
+        }
+        return {"callers": known, "pool": [[p.gap, p.same] for p in self._pool], "habits": habits}
 
     @classmethod
     def load(cls, document: Mapping[str, Any]) -> Callers:
@@ -154,6 +173,11 @@ class Callers:
                 it._known[str(name)] = caller = Caller()
                 caller.past.extend(Past(float(gap), bool(same)) for gap, same in past)
             it._pool.extend(Past(float(gap), bool(same)) for gap, same in document["pool"])
+            for name, habits in document.get("habits", {}).items():  # of an older version there are none
+                if name in it._known:
+                    for model, then in habits.items():
+                        steps = ((str(to), float(gap)) for to, gap in then)
+                        it._known[name].habits[str(model)] = deque(steps, maxlen=HABIT)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"this is no memory of callers: {error!r}") from error
         return it
@@ -165,11 +189,16 @@ class Callers:
         it = self._caller(caller)
         it.asks(now)
         if not it.open:
-            self._stranger(model, now)
+            _count(self._strangers, model, now)
+            _count(self._surprises, model, now)
             return
         pause = _ended_by(it, model, now)
         if pause.model != model:
-            self._stranger(model, now)
+            _count(self._strangers, model, now)
+        habit = it.habits.setdefault(pause.model, deque(maxlen=HABIT))
+        if model not in (to for to, _ in habit):
+            _count(self._surprises, model, now)
+        habit.append((model, max(0.0, now - pause.since)))
         it.open.remove(pause)
         past = Past(max(0.0, now - pause.since), pause.model == model)
         it.past.appendleft(past)
@@ -210,10 +239,6 @@ class Callers:
         self._known.move_to_end(name)
         return it
 
-    def _stranger(self, model: str, now: float) -> None:
-        """Somebody asks for the model whom nobody expected there."""
-        self._strangers[model] = (self.strangers(model, now) + 1 / RATE_S, now)
-
     def _close(self, pause: Pause) -> None:
         self._newcomers.pop(id(pause), None)
         self._by_model[pause.model].pop(id(pause), None)
@@ -229,8 +254,33 @@ class Callers:
 
     def strangers(self, model: str, now: float) -> float:
         """How many requests a second came of late for the model from callers who were not expected back there."""
-        rate, at = self._strangers.get(model, (0.0, now))
-        return rate * exp(-max(0.0, now - at) / RATE_S)
+        return _rate(self._strangers, model, now)
+
+    def surprises(self, model: str, now: float) -> float:
+        """How many requests a second came of late for the model that no habit of a caller foretold."""
+        return _rate(self._surprises, model, now)
+
+    def nexts(self, now: float, most: int) -> list[Next]:
+        """What those who pause may ask for: of each model's callers those who left last, at most ``most``.
+
+        Who has no habits yet may as well come back.
+        """
+        found = []
+        for model, pausing in self._by_model.items():
+            for caller, pause in islice(reversed(pausing.values()), most):
+                found += self._next(caller, model, pause, now)
+        return found
+
+    def _next(self, caller: str, model: str, pause: Pause, now: float) -> list[Next]:
+        it = self._known[caller]
+        habit = it.habits.get(model, ())
+        if len(habit) < SEEN:
+            until = pause.since + NEWCOMER_S
+            return [Next(caller, model, 0.5, 0.0, until)] if now < until else []
+        stretch = 1 + LATE / (1 + len(habit))
+        ends = [(to, pause.since + gap, pause.since + gap * stretch + LATE_S) for to, gap in habit]
+        left = [(to, max(0.0, at - now), until) for to, at, until in ends if until > now]
+        return [Next(caller, to, it.tied / len(left), in_s, until) for to, in_s, until in left]
 
     def after(self, caller: str, model: str, until: float) -> Return:
         """How ``caller``, which is being answered until about then, may come back to the model after that."""
@@ -262,6 +312,17 @@ class Callers:
         for other in self._newcomers.values():
             if other is not pause:
                 yield 1.0, now - other.since, False
+
+
+def _rate(rates: Mapping[str, tuple[float, float]], model: str, now: float) -> float:
+    """How many a second, of late."""
+    rate, at = rates.get(model, (0.0, now))
+    return rate * exp(-max(0.0, now - at) / RATE_S)
+
+
+def _count(rates: dict[str, tuple[float, float]], model: str, now: float) -> None:
+    """One more."""
+    rates[model] = (_rate(rates, model, now) + 1 / RATE_S, now)
 
 
 def _ended_by(caller: Caller, model: str, now: float) -> Pause:

@@ -195,6 +195,7 @@ class Machine:
             engine.dismissed = False
             waiter = Waiter(fact.ticket, now, now + wait, fact.caller, fact.weight)
             self.desk.enqueue(engine, waiter)
+            self.tracks[engine.device].asked(fact.model, now)
             self._decide(engine, now)
             if fact.ticket in engine.waiting:
                 waiter.forecast = self.tracks[engine.device].forecast(engine, now, wait, waiter.place)

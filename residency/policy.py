@@ -121,6 +121,8 @@ class Kind(StrEnum):
     """It is left because it is dry."""
     ORDERED = "ordered"
     """It is left because a person ordered another model."""
+    FORESIGHT = "foresight"
+    """It is left, with nothing to do, for a model that will be asked for."""
     DRAINING = "draining"
     """It was decided before that it leaves."""
 

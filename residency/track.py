@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
 
-from roundhouse.footprint.need import GIB, Footprint
+from roundhouse.footprint.need import GIB
 from roundhouse.residency import ledger, policy
 from roundhouse.residency.calibration import Forecast
 from roundhouse.residency.callers import Return
@@ -21,11 +21,9 @@ from roundhouse.residency.desk import Desk
 from roundhouse.residency.engine import SERVICE_SMOOTHING, Engine
 from roundhouse.residency.estimate import UNMEASURED_S, Outlook, retry_after
 from roundhouse.residency.facts import Alarm, Code, Prepare, Sleep, Start, Stop, Wake
+from roundhouse.residency.idle import Idle
 from roundhouse.residency.ledger import Holder, Leave, Ledger
 from roundhouse.residency.states import State
-
-DEFAULT_AFTER_S = 60.0
-"""The default model comes back when the others have had nothing to do for so long: longer than an agent thinks."""
 
 LOOK_S = 0.02
 """While it answers, whether a resident stays is looked at so often, and not at each of the hundreds of requests that
@@ -91,7 +89,7 @@ class Track:
     _looked: tuple[float, list[str], policy.Decision] | None = None
 
     def __post_init__(self) -> None:
-        self.outlook = Outlook(self)
+        self.outlook, self.idle = Outlook(self), Idle(self)
 
     # --- the one place that decides ---------------------------------------------------------------
 
@@ -109,12 +107,12 @@ class Track:
         if moving is not None:
             self._reconsider(moving, now)
         elif now < self.settle_until and not any(engine.unloads or engine.broken for engine in self.engines):
-            self._wake(self.settle_until, now)
+            self.wake_by(self.settle_until, now)
         else:
             self._next(now)
         for engine in self.engines:
             if engine.state is State.DRAINING:
-                self._wake(engine.since + self.bounds.drain_timeout_s, now)
+                self.wake_by(engine.since + self.bounds.drain_timeout_s, now)
         self._refuse_overdue(now)
 
     def arrived(self, now: float) -> None:
@@ -123,6 +121,13 @@ class Track:
         self.left.clear()
         self.decided.over()
         self.ready_since, self.owed, self._counted, self._waiting, self._looked = now, 0.0, now, 0.0, None
+
+    def asked(self, model: str, now: float) -> None:
+        """A request came for the model: whatever else was foreseen is not brought on any more."""
+        foreseen = self.idle.foresight.model
+        if foreseen is not None and foreseen != model:
+            self.engine(foreseen).recalled = False
+        self.idle.foresight.asked(model, now)
 
     def _charge(self, now: float) -> None:
         """Add up what those who wait for other models have paid since the last look."""
@@ -139,7 +144,7 @@ class Track:
         """The engine that is in a transition."""
         return next((engine for engine in self.engines if engine.state.moves), None)
 
-    def _wake(self, at: float, now: float) -> None:
+    def wake_by(self, at: float, now: float) -> None:
         if now < at < self.wake_at:
             self.wake_at = at
 
@@ -150,17 +155,21 @@ class Track:
         if not moving.asked_for and any(e.asked_for for e in self.engines if e is not moving):
             moving.recalled = False  # it came because nobody wanted anything
         if moving.unloads or not moving.wanted:
-            self._leave(moving, 0, now, force=True, reason="nobody waits for it any more")
+            self.leave(moving, 0, now, force=True, reason="nobody waits for it any more")
 
     def _next(self, now: float) -> None:
         if self._clear(now):
             return
         found = self._choose(now)
         if found is None:
-            self._nobody_waits(now)
+            self.target = self.switching_since = self.prepared = None
+            self.left.clear()
+            self.decided.over()
+            self.reopen(self.engines, now)
+            self.idle.decide(now)
             return
         engine, leaves, demands = found
-        self._make_way(engine, leaves, demands, now)
+        self.make_way(engine, leaves, demands, now)
 
     def _clear(self, now: float) -> bool:
         """Whether an engine that has crashed, or that a command takes off the device, has begun to leave."""
@@ -173,7 +182,7 @@ class Track:
                 continue
             if engine.state is State.ASLEEP or (engine.state.serves and self._may_go(engine, now)):
                 forced = any(engine.unloads.values()) or bool(engine.leases)
-                self._leave(engine, 0, now, force=forced, reason="unload ordered")
+                self.leave(engine, 0, now, force=forced, reason="unload ordered")
                 return True
         return False
 
@@ -228,12 +237,12 @@ class Track:
     def holders(self, now: float, beside: Engine | None = None) -> list[Holder]:
         """Everybody who has memory of this device, ``beside`` apart."""
         return [
-            Holder(e.model, e.footprint, not e.rests, e.used, self._level(e, now), e.options.pinned)
+            Holder(e.model, e.footprint, not e.rests, e.used, self.level_of(e, now), e.options.pinned)
             for e in self.engines
             if e.state.occupies and e is not beside
         ]
 
-    def _level(self, engine: Engine, now: float) -> int:
+    def level_of(self, engine: Engine, now: float) -> int:
         """How it would leave the device: asleep at a level, or stopped (0)."""
         if engine.worn or engine.unloads or now < engine.sleepless_until:
             return 0
@@ -254,21 +263,31 @@ class Track:
 
     # --- a switch -----------------------------------------------------------------------------------
 
-    def _make_way(self, engine: Engine, leaves: Sequence[Leave], demands: list[policy.Demand], now: float) -> None:
-        """One step on the way of ``engine`` onto the device, for which ``leaves`` have to go."""
+    def make_way(
+        self,
+        engine: Engine,
+        leaves: Sequence[Leave],
+        demands: list[policy.Demand],
+        now: float,
+        decision: policy.Decision | None = None,
+    ) -> None:
+        """One step on the way of ``engine`` onto the device, for which ``leaves`` have to go.
+
+        ``decision``: what was decided over them, if it was.
+        """
         leaving = {leave.model: leave.level for leave in leaves}
         asleep = [e for e in self.engines if e.model in leaving and not e.state.serves]
         awake = [e for e in self.engines if e.model in leaving and e.state.serves]
-        self._reopen((e for e in self.engines if e.model not in leaving), now)
+        self.reopen((e for e in self.engines if e.model not in leaving), now)
         if awake:
-            decision = self._looked_at(awake, demands, now)
-            self._wake(decision.wake_at, now)
+            decision = decision or self._looked_at(awake, demands, now)
+            self.wake_by(decision.wake_at, now)
             self.decided.note(decision)
             if decision.stay:
                 self.stays_until = decision.wake_at
                 self.lingers = all(e.dry for e in awake)
                 self.target = self.switching_since = None
-                self._prepare(engine.model)
+                self.prepare(engine.model)
                 return
             for it in awake:
                 if it.state is State.READY:
@@ -283,10 +302,10 @@ class Track:
                 visit_s = now - self.contested_since
                 old = visit_s if self.visit_s is None else self.visit_s
                 self.visit_s = old + SERVICE_SMOOTHING * (visit_s - old)
-            self._leave(it, leaving[it.model], now, force=bool(it.leases), reason=self.decided.reason)
+            self.leave(it, leaving[it.model], now, force=bool(it.leases), reason=self.decided.reason)
             return
         if awake:
-            self._prepare(engine.model)
+            self.prepare(engine.model)
         else:
             self._bring(engine, now)
 
@@ -297,7 +316,7 @@ class Track:
         if self._looked is not None and busy and not commanded:
             at, whose, decision = self._looked
             if whose == models and decision.stay and at < now < min(at + LOOK_S, decision.wake_at):
-                self._wake(at + LOOK_S, now)
+                self.wake_by(at + LOOK_S, now)
                 return decision
         decision = self._stay_or_leave(awake, demands, now)
         self._looked = (now, models, decision) if busy else None
@@ -346,7 +365,7 @@ class Track:
             counters.starts += 1
             self.desk.orders.append(Start(engine.model))
 
-    def _leave(self, engine: Engine, level: int, now: float, *, force: bool, reason: str) -> None:
+    def leave(self, engine: Engine, level: int, now: float, *, force: bool, reason: str) -> None:
         """Put it to sleep at ``level``, or with 0 or ``force`` end it."""
         if level and not force:
             engine.level = level
@@ -365,91 +384,19 @@ class Track:
         self.desk.counters.stops += 1
         self.desk.orders.append(Stop(engine.model, force, reason))
 
-    def _reopen(self, engines: Iterable[Engine], now: float) -> None:
+    def reopen(self, engines: Iterable[Engine], now: float) -> None:
         """Whoever drains and does not have to leave any more lets people in again."""
         for engine in engines:
             if engine.state is State.DRAINING and not (engine.unloads or engine.broken):
                 engine.go(State.READY, now, "its place is not needed any more")
                 self.desk.grant_all(engine, now)
 
-    def _prepare(self, target: str) -> None:
+    def prepare(self, target: str) -> None:
         """The device is still needed: what the next model needs nothing of it for is done meanwhile."""
         if target != self.prepared:
             self.engine(target).cold = False
             self.desk.orders.append(Prepare(target))
         self.prepared = target
-
-    # --- nobody waits -------------------------------------------------------------------------------
-
-    def _nobody_waits(self, now: float) -> None:
-        self.target = self.switching_since = self.prepared = None
-        self.left.clear()
-        self.decided.over()
-        self._reopen(self.engines, now)
-        if self.desk.closing or self._give_way(now) or self._rest(now) or self._recall(now):
-            return
-        if not any(e.leases or e.state is State.DRAINING for e in self.engines):
-            cold = [e.model for e in self.engines if e.cold and not e.state.occupies]
-            likely = policy.likely_next(cold) if any(e.state.serves for e in self.engines) else None
-            if likely is not None:
-                self._prepare(likely)
-
-    def _give_way(self, now: float) -> bool:
-        """Other programs need more of the device than is free: idle engines give theirs back."""
-        holders = self.holders(now)
-        if not self.ledger.over(holders):
-            return False
-        idle = [holder for holder in holders if not (holder.fixed or self.engine(holder.model).leases)]
-        busy = sum(self.ledger.held(holder) for holder in holders if holder not in idle)
-        leaves = self.ledger.room_for(Footprint(busy), idle)
-        if leaves is None:  # not enough, but all that there is
-            leaves = [Leave(holder.model, 0) for holder in idle]
-        for leave in leaves:
-            self._leave(self.engine(leave.model), leave.level, now, force=False, reason="others need its memory")
-            return True
-        return False
-
-    def _rest(self, now: float) -> bool:
-        """Whether an engine goes down a rung because it had nothing to do for long, or because it leaks."""
-        for engine in self.engines:
-            it = engine.options
-            if engine.state is State.ASLEEP and engine.worn:
-                self._leave(engine, 0, now, force=False, reason="it kept more memory with every sleep")
-                return True
-            if it.pinned or engine.leases or not (engine.state is State.READY or engine.state is State.ASLEEP):
-                continue
-            idle = now - engine.idle_since
-            if it.idle_stop_s is not None and idle >= it.idle_stop_s:
-                self._leave(engine, 0, now, force=False, reason=f"idle for {idle:.0f} s")
-                return True
-            awake = engine.state is State.READY
-            level = self._level(engine, now) if awake and it.idle_sleep_s is not None else 0
-            if level and it.idle_sleep_s is not None and idle >= it.idle_sleep_s:
-                self._leave(engine, level, now, force=False, reason=f"idle for {idle:.0f} s")
-                return True
-            self._wake(engine.idle_since + (it.idle_stop_s or inf), now)
-            if level:
-                self._wake(engine.idle_since + (it.idle_sleep_s or inf), now)
-        return False
-
-    def _recall(self, now: float) -> bool:
-        """Whether a model that belongs here comes back: a pinned one at once, the default when all is quiet."""
-        for engine in self.engines:
-            if engine.state.serves or engine.dismissed or not (engine.options.pinned or engine.options.default):
-                continue
-            at = engine.failed_until if engine.state is State.FAILED else now
-            if not engine.options.pinned:
-                others = [e for e in self.engines if e.state.serves]
-                if any(e.leases for e in others):
-                    continue
-                at = max([at, *(e.idle_since + DEFAULT_AFTER_S for e in others)])
-            self._wake(at, now)
-            leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine)) if now >= at else None
-            if leaves is not None and not any(self.engine(leave.model).leases for leave in leaves):
-                engine.recalled = True
-                self._make_way(engine, leaves, [self.demand(engine, now)], now)
-                return True
-        return False
 
     # --- time ---------------------------------------------------------------------------------------
 

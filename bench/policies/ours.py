@@ -84,6 +84,7 @@ class Ours:
                 case Start(model=model):
                     self._sim.switch(model)
                 case Stop(model=model):
+                    self._sim.abort(model)
                     self._sim.at(self._sim.now, partial(self._post, Stopped(model)))
                 case Grant(ticket=ticket):
                     self._sim.submit(self._sim.requests[ticket])

@@ -17,6 +17,7 @@ from roundhouse.bench.switching import play
 from roundhouse.bench.workload import Workload
 from tests.support import fakes
 from tests.support.stack import Stack
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -75,3 +76,18 @@ def test_its_journal_is_private_and_can_be_played_again(stack: Stack) -> None:
     assert stack.chat(stack.resident() or "", "and now").status_code == 200
     (whole,) = journal.workloads(file)
     assert whole.requests == day.requests + 1
+
+
+def test_a_model_that_is_about_to_be_asked_for_is_there_before() -> None:
+    start_s = 2.5
+    flags = ["--start-delay", str(start_s), "--tokens", "2"]
+    with Stack(fakes.config(dict.fromkeys("ab", flags))) as stack:
+        for turn, model in enumerate("ababa"):
+            assert stack.chat(model, f"turn {turn}").status_code == 200
+            Event().wait(1.0)  # the pause from which the habit is learned
+        wait_for(lambda: stack.resident() == "b", "the model that comes next", 20.0)
+        began = time.monotonic()
+        assert stack.chat("b", "the last turn").status_code == 200
+        assert time.monotonic() - began < start_s  # no less if it had to be started
+        (device,) = stack.status()["devices"]
+        assert device["decisions"]["foresight"] >= 1

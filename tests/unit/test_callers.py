@@ -73,6 +73,21 @@ def test_what_was_learned_is_kept_and_what_goes_on_is_not() -> None:
     assert it.chance == pytest.approx(1.0)
 
 
+def test_habits_are_kept_and_a_memory_without_any_is_one_too() -> None:
+    callers = Callers()
+    for number in range(8):
+        model = "ab"[number % 2]
+        callers.asked("x", model, 10.0 * number)
+        callers.ended("x", model, 10.0 * number + 4.0)
+    again = Callers.load(json.loads(json.dumps(callers.dump())))
+    again.ended("x", "a", 0.0)
+    (first, *_) = found = again.nexts(1.0, 16)
+    assert {it.model for it in found} == {"b"}
+    assert first.in_s == pytest.approx(5.0)
+    assert sum(it.chance for it in found) == pytest.approx(1.0)
+    Callers.load({"callers": {}, "pool": []})
+
+
 @pytest.mark.parametrize("document", [{}, {"callers": 3, "pool": []}, {"callers": {"a": [["x", 1]]}, "pool": []}])
 def test_what_is_no_memory_is_said_to_be_none(document: dict[str, object]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011

@@ -32,9 +32,9 @@ from roundhouse.residency.facts import (
     Wake,
     Woke,
 )
+from roundhouse.residency.idle import DEFAULT_AFTER_S
 from roundhouse.residency.snapshot import status
 from roundhouse.residency.states import IllegalMove, State
-from roundhouse.residency.track import DEFAULT_AFTER_S
 from tests.support.driver import Driver, on_card
 
 

@@ -1,0 +1,107 @@
+"""Models that come before they are asked for: when that pays, when not, and that it ends where guesses are wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from roundhouse.bench.policies.ours import Ours
+from roundhouse.bench.simulation import Simulation
+from roundhouse.bench.switching import play
+from roundhouse.bench.workload import Workload, parse
+from roundhouse.residency.foresight import OFF_S, Foresight, Next, guess
+from roundhouse.residency.policy import Kind
+
+COSTS = {"embed": 10.0, "chat": 10.0}
+
+
+def coming(model: str, in_s: float, chance: float = 1.0, caller: str = "rag") -> Next:
+    return Next(caller, model, chance, in_s, in_s + 1.0)
+
+
+def test_what_is_saved_is_no_more_than_the_switch_and_the_time_that_is_left() -> None:
+    for in_s, saved in ((4.0, 4.0), (30.0, 10.0)):
+        found = guess(COSTS, ["embed"], [coming("chat", in_s)], {})
+        assert found is not None
+        assert (found.model, found.gain_s, found.loss_s) == ("chat", saved, 0.0)
+        assert "caller rag expected to ask for chat" in found.reason
+
+
+def test_nothing_comes_for_a_caller_that_is_about_to_come_back_to_the_resident() -> None:
+    assert guess(COSTS, ["chat"], [coming("chat", 4.0)], {}) is None
+
+
+@pytest.mark.parametrize(
+    "other", [coming("embed", 2.0, 0.5, "editor"), coming("embed", 0.0, 0.5, "newcomer")], ids=["known", "newcomer"]
+)
+def test_nothing_comes_while_somebody_else_may_come_back_to_the_resident(other: Next) -> None:
+    assert guess(COSTS, ["embed"], [coming("chat", 8.0), other], {}) is None
+
+
+def test_nothing_comes_where_many_ask_for_the_resident_out_of_the_blue() -> None:
+    expected = [coming("chat", 8.0)]
+    assert guess(COSTS, ["embed"], expected, {"embed": 0.5}) is None
+    assert guess(COSTS, ["embed"], expected, {"embed": 0.001}) is not None
+
+
+def test_it_turns_itself_off_where_it_was_wrong_too_often_and_tries_again_later() -> None:
+    it = Foresight()
+    now = 0.0
+    while it.allowed(now):
+        it.model = "chat"
+        assert not it.allowed(now)  # one guess at a time
+        it.asked("embed", now)
+        now += 1.0
+        assert now < 5.0, "wrong again and again, and still allowed"
+    assert not it.allowed(now + OFF_S / 2)
+    assert it.allowed(now + OFF_S)
+
+
+def test_right_guesses_outweigh_a_wrong_one() -> None:
+    it = Foresight()
+    for model in ("chat", "chat", "embed", "chat", "chat", "embed", "chat"):
+        it.model = "chat"
+        it.asked(model, 0.0)
+    assert it.allowed(0.0)
+
+
+def turns(
+    models: str, think_s: float, switch_s: float = 3.0, others: list[dict[str, object]] | None = None
+) -> Workload:
+    """One agent that asks the models in turn, 24 times in all."""
+    steps = [{"model": models[i % len(models)], "service_s": 4.0, "think_s": think_s} for i in range(24)]
+    agents = [{"caller": "x", "start_s": 0, "steps": steps}]
+    document = {"models": {m: {"switch_s": switch_s} for m in "ABC"}, "agents": agents, "arrivals": others or []}
+    return parse(document, "turns")
+
+
+def waits(run: Simulation) -> list[float]:
+    return [r.started - r.asked for r in run.requests if r.started is not None]
+
+
+def foreseen(run: Simulation) -> int:
+    assert isinstance(run.router, Ours)
+    return sum(track.decided.counts[Kind.FORESIGHT] for track in run.router.machine.tracks.values())
+
+
+@pytest.mark.parametrize("models", ["AB", "ABC"])
+def test_an_agent_that_goes_through_models_in_turn_finds_them_there(models: str) -> None:
+    run = play(turns(models, think_s=8.0), "ours")
+    assert len(waits(run)) == 24
+    assert sum(waits(run)[8:]) == 0.0  # after two turns nothing has to be waited for any more
+    switching = sum(waits(play(turns(models, think_s=8.0), "llama-swap")))
+    assert sum(waits(run)) < 0.4 * switching
+
+
+def test_an_agent_that_stays_with_its_model_is_not_disturbed() -> None:
+    run = play(turns("A", think_s=8.0), "ours")
+    assert foreseen(run) == 0
+    assert len(run.switches) == 1
+
+
+def test_a_start_that_was_foreseen_ends_at_once_when_another_model_is_asked_for() -> None:
+    begun = play(turns("AB", think_s=8.0), "ours").switches[12].began
+    others = [{"t": begun + 1.0, "model": "C", "service_s": 1.0, "caller": "somebody"}]
+    run = play(turns("AB", think_s=8.0, others=others), "ours")
+    (wait,) = [r.started - r.asked for r in run.requests if r.model == "C" and r.started is not None]
+    assert begun not in [switch.began for switch in run.switches]  # it did not come to its end
+    assert wait == pytest.approx(3.0)  # nothing but its own switch
