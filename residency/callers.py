@@ -263,7 +263,7 @@ class Callers:
     def nexts(self, now: float, most: int) -> list[Next]:
         """What those who pause may ask for: of each model's callers those who left last, at most ``most``.
 
-        Who has no habits yet may as well come back.
+        Who has no habits yet may as well come back. Whoever pauses several times at once still asks for one thing next.
         """
         found = []
         for model, pausing in self._by_model.items():
@@ -276,11 +276,11 @@ class Callers:
         habit = it.habits.get(model, ())
         if len(habit) < SEEN:
             until = pause.since + NEWCOMER_S
-            return [Next(caller, model, 0.5, 0.0, until)] if now < until else []
+            return [Next(caller, model, 0.5 / len(it.open), 0.0, until)] if now < until else []
         stretch = 1 + LATE / (1 + len(habit))
         ends = [(to, pause.since + gap, pause.since + gap * stretch + LATE_S) for to, gap in habit]
         left = [(to, max(0.0, at - now), until) for to, at, until in ends if until > now]
-        return [Next(caller, to, it.tied / len(left), in_s, until) for to, in_s, until in left]
+        return [Next(caller, to, it.tied / len(left) / len(it.open), in_s, until) for to, in_s, until in left]
 
     def after(self, caller: str, model: str, until: float) -> Return:
         """How ``caller``, which is being answered until about then, may come back to the model after that."""

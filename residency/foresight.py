@@ -15,8 +15,9 @@ from math import inf
 SAFE = 2.0
 """How many times what others may lose the gain has to be: guesses are wrong, and losses make people angry."""
 
-LEAST, LEAST_S = 0.02, 0.5
-"""Gains below this share of the switch, or so many seconds, are not worth the work of the disk and the device."""
+LEAST, LEAST_S = 0.02, 2.0
+"""Gains below this share of the switch, or so many seconds, are not worth the work of the disk and the device: nobody
+minds to wait for a moment, and an engine that wakes as fast is there when it is asked for."""
 
 ABORT = 0.2
 """What it costs to end a start because somebody asks for another model, as a share of the start."""

@@ -79,12 +79,12 @@ def test_its_journal_is_private_and_can_be_played_again(stack: Stack) -> None:
 
 
 def test_a_model_that_is_about_to_be_asked_for_is_there_before() -> None:
-    start_s = 2.5
+    start_s = 4.0
     flags = ["--start-delay", str(start_s), "--tokens", "2"]
     with Stack(fakes.config(dict.fromkeys("ab", flags))) as stack:
         for turn, model in enumerate("ababa"):
             assert stack.chat(model, f"turn {turn}").status_code == 200
-            Event().wait(1.0)  # the pause from which the habit is learned
+            Event().wait(3.0)  # the pause from which the habit is learned
         wait_for(lambda: stack.resident() == "b", "the model that comes next", 20.0)
         began = time.monotonic()
         assert stack.chat("b", "the last turn").status_code == 200
