@@ -199,7 +199,7 @@ async def main() -> None:
     log(f"Starting vLLM server on http://127.0.0.1:{options.port}")
     await ended.wait()
     if options.stop_delay:
-        await asyncio.sleep(options.stop_delay)
+        await asyncio.sleep(options.stop_delay)  # stands for the work of a real engine that ends
     server.close()
     note(options, "stop")
 

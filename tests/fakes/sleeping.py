@@ -191,6 +191,7 @@ class Memory:
     async def _to_sleep(self, level: int) -> None:
         it, before = self.options, self.card.free if self.card is not None else 0
         first = level == 1 and not self._sleeps
+        # Stands for the copying that a real engine does: time is all there is to it.
         await asyncio.sleep(it.sleep_delay + (it.first_sleep_delay if first else 0))
         if level == 1 and self.card is not None:
             try:
@@ -217,7 +218,7 @@ class Memory:
         it = self.options
         if it.wake_hangs == self._wakes + 1:
             await asyncio.Event().wait()
-        await asyncio.sleep(it.wake_delay)
+        await asyncio.sleep(it.wake_delay)  # the copying back
         back = TAGS - (self._asleep - tags)
         if back == TAGS:
             self._wakes += 1

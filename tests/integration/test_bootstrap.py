@@ -38,7 +38,7 @@ def _until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < end, "not in time"
-        time.sleep(0.005)
+        time.sleep(0.005)  # another program tells nobody how far it is: asked often enough to kill it in time
 
 
 def _at_work(root: Path) -> list[psutil.Process]:
