@@ -19,8 +19,7 @@ import psycopg
 import pytest
 
 from roundhouse.deploy import cluster
-from roundhouse.proxy.database import migrations
-from tests.support.database import DEADLINE_S, postgres, require_parts
+from tests.support.database import DEADLINE_S, litellm_tables, require_parts
 from tests.support.stack import PROJECT
 from tests.support.waiting import gone, wait_for
 
@@ -30,8 +29,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.litellm]
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The address of a fresh local database with LiteLLM's tables."""
-    with postgres() as address:
-        migrations.deploy(address)
+    with litellm_tables() as address:
         yield address
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from roundhouse.deploy import cluster
 from roundhouse.proxy.database import migrations
-from tests.support.database import postgres
+from tests.support.database import litellm_tables
 
 pytestmark = [pytest.mark.integration, pytest.mark.litellm]
 
@@ -21,8 +21,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.litellm]
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The address of a fresh local database with LiteLLM's tables."""
-    with postgres() as address:
-        migrations.deploy(address)
+    with litellm_tables() as address:
         yield address
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from roundhouse.deploy import cluster
 from roundhouse.deploy.setup.env_file import keys_are_on
+from roundhouse.proxy.database import migrations
 from tests.support.stack import PROJECT
 from tests.support.waiting import wait_for
 
@@ -50,3 +51,11 @@ def postgres() -> Iterator[str]:
             line.terminate()
             line.wait(DEADLINE_S)
             cluster.discard()
+
+
+@contextmanager
+def litellm_tables() -> Iterator[str]:
+    """A running PostgreSQL with LiteLLM's tables, and its address."""
+    with postgres() as address:
+        migrations.deploy(address)
+        yield address
