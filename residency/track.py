@@ -145,6 +145,7 @@ class Track:
         return next((engine for engine in self.engines if engine.state.moves), None)
 
     def wake_by(self, at: float, now: float) -> None:
+        """Look at the device again at ``at`` (clock seconds) at the latest; what has passed does not count."""
         if now < at < self.wake_at:
             self.wake_at = at
 
