@@ -3,26 +3,24 @@
 A caller is a key plus its session. When a request of it ends, a *pause* on that model begins; its next request ends
 a pause on the same model, or else one on any. From the pauses that have ended follow how likely
 it comes back to the model, and after how long. Nothing is assumed of a caller who was never seen to come back, but
-what its likes did: the first pauses of all callers are one pool.
+what its likes did: the first pauses of all callers are one pool. How long its answers take is learned, too.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from math import exp, inf
-from statistics import median
 from typing import Any
 
+from roundhouse.residency.answers import USUAL, Answer, Answers
 from roundhouse.residency.foresight import Next
+from roundhouse.residency.pauses import LATE, LATE_S, Past, Pause, Return, back, ended_by
+from roundhouse.residency.rates import Rates
 
 HISTORY = 12
 """Pauses kept of a caller: more say nothing of how it works today."""
-
-FADING = 0.85
-"""Weight of a pause against the one after it: after four pauses it counts half."""
 
 HABIT = 4
 """Requests kept of what a caller asks for after one for a model: enough to see a turn, few enough to see its end."""
@@ -32,9 +30,6 @@ SEEN = 2
 
 POOL = 32
 """First pauses kept, of all callers."""
-
-OWN = 2.0
-"""How much more a caller's own pauses count than the pool."""
 
 CALLERS = 2000
 """Callers remembered; beyond, those not heard of for the longest time go."""
@@ -53,30 +48,6 @@ AT_ONCE_S = 1.0
 NEWCOMER_S = 60.0
 """For how long somebody without habits may as well come back to the same model, in seconds."""
 
-RATE_S = 60.0
-"""Time constant of the rate at which strangers come, in seconds: half or twice as much moves the mean wait by 0.1 %."""
-
-LATE, LATE_S = 1.0, 0.05
-"""Somebody is waited for until a known pause is over, times ``1 + LATE / (1 + pauses known)``, and LATE_S: few pauses
-say little, and a clock that is a moment late must not lose the one who is just coming."""
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """A pause that is over: its length in seconds, and whether the caller came back to the same model."""
-
-    gap: float
-    same: bool
-
-
-@dataclass(slots=True)
-class Pause:
-    """A pause that goes on: on which model, since when (clock seconds)."""
-
-    model: str
-    since: float
-    first: bool
-
 
 @dataclass(slots=True)
 class Caller:
@@ -84,12 +55,13 @@ class Caller:
 
     ``unanswered``: how many of its requests wait or are being answered; ``asked_at``: when it asked last (clock
     seconds); ``tied``: from 0 to 1, how far it asks only after it was answered; ``habits``: after a request for a
-    model, which it asked for next, and after how many seconds.
+    model, which it asked for next, and after how many seconds; ``answers``: how long those to it take.
     """
 
     past: deque[Past] = field(default_factory=lambda: deque(maxlen=HISTORY))
     open: deque[Pause] = field(default_factory=lambda: deque(maxlen=OPEN))
     habits: dict[str, deque[tuple[str, float]]] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
     unanswered: int = 0
     asked_at: float = 0.0
     tied: float = 1.0
@@ -104,42 +76,6 @@ class Caller:
         self.asked_at = now
 
 
-@dataclass(frozen=True, slots=True)
-class Return:
-    """Somebody who may come back: who, and until when (clock seconds) with which probability in all.
-
-    ``steps``: rising in both, with the moments at which a known pause is over.
-    ``waits``: the moments until which it is worth to wait for it.
-    """
-
-    caller: str
-    steps: Sequence[tuple[float, float]]
-    waits: Sequence[float]
-
-    @property
-    def chance(self) -> float:
-        """The probability that it comes back at all."""
-        return self.steps[-1][1] if self.steps else 0.0
-
-    @property
-    def at(self) -> float:
-        """When it comes back, if it does: the mean (clock seconds)."""
-        before, total = 0.0, 0.0
-        for moment, chance in self.steps:
-            total += moment * (chance - before)
-            before = chance
-        return total / self.chance if self.chance else inf
-
-    def by(self, moment: float) -> float:
-        """The probability that it is back by ``moment``."""
-        found = 0.0
-        for at, chance in self.steps:
-            if at > moment:
-                break
-            found = chance
-        return found
-
-
 class Callers:
     """All callers. One owner: the machine."""
 
@@ -148,8 +84,7 @@ class Callers:
         self._pool: deque[Past] = deque(maxlen=POOL)
         self._newcomers: OrderedDict[int, Pause] = OrderedDict()  # first pauses that go on, the oldest first
         self._by_model: dict[str, OrderedDict[int, tuple[str, Pause]]] = {}
-        self._strangers: dict[str, tuple[float, float]] = {}  # by model: a second, as of when
-        self._surprises: dict[str, tuple[float, float]] = {}
+        self._strangers, self._surprises = Rates(), Rates()
         self.version = 0
 
     # --- kept over restarts ---------------------------------------------------------------------------
@@ -162,7 +97,9 @@ class Callers:
             for name, it in self._known.items()
             if it.habits
         }
-        return {"callers": known, "pool": [[p.gap, p.same] for p in self._pool], "habits": habits}
+        answers = {name: self._known[name].answers.dump() for name in known}
+        pool = [[p.gap, p.same] for p in self._pool]
+        return {"callers": known, "pool": pool, "habits": habits, "answers": answers}
 
     @classmethod
     def load(cls, document: Mapping[str, Any]) -> Callers:
@@ -178,6 +115,9 @@ class Callers:
                     for model, then in habits.items():
                         steps = ((str(to), float(gap)) for to, gap in then)
                         it._known[name].habits[str(model)] = deque(steps, maxlen=HABIT)
+            for name, durations in document.get("answers", {}).items():
+                if name in it._known:
+                    it._known[name].answers = Answers.load(durations)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"this is no memory of callers: {error!r}") from error
         return it
@@ -189,15 +129,15 @@ class Callers:
         it = self._caller(caller)
         it.asks(now)
         if not it.open:
-            _count(self._strangers, model, now)
-            _count(self._surprises, model, now)
+            self._strangers.count(model, now)
+            self._surprises.count(model, now)
             return
-        pause = _ended_by(it, model, now)
+        pause = ended_by(it.open, it.past, model, now)
         if pause.model != model:
-            _count(self._strangers, model, now)
+            self._strangers.count(model, now)
         habit = it.habits.setdefault(pause.model, deque(maxlen=HABIT))
         if model not in (to for to, _ in habit):
-            _count(self._surprises, model, now)
+            self._surprises.count(model, now)
         habit.append((model, max(0.0, now - pause.since)))
         it.open.remove(pause)
         past = Past(max(0.0, now - pause.since), pause.model == model)
@@ -206,9 +146,10 @@ class Callers:
             self._pool.appendleft(past)
         self._close(pause)
 
-    def ended(self, caller: str, model: str, now: float) -> None:
-        """A request of the caller is over: a pause begins."""
+    def ended(self, caller: str, model: str, now: float, took_s: float) -> None:
+        """A request of the caller was answered within ``took_s`` seconds: a pause begins."""
         it = self._caller(caller)
+        it.answers.took(model, took_s)
         it.unanswered = max(0, it.unanswered - 1)
         if len(it.open) == OPEN:
             self._close(it.open.popleft())
@@ -254,11 +195,16 @@ class Callers:
 
     def strangers(self, model: str, now: float) -> float:
         """How many requests a second came of late for the model from callers who were not expected back there."""
-        return _rate(self._strangers, model, now)
+        return self._strangers.of(model, now)
 
     def surprises(self, model: str, now: float) -> float:
         """How many requests a second came of late for the model that no habit of a caller foretold."""
-        return _rate(self._surprises, model, now)
+        return self._surprises.of(model, now)
+
+    def answer(self, caller: str, model: str) -> Answer:
+        """How long the next answer to the caller takes."""
+        it = self._known.get(caller)
+        return USUAL if it is None else it.answers.next(model)
 
     def nexts(self, now: float, most: int) -> list[Next]:
         """What those who pause may ask for: of each model's callers those who left last, at most ``most``.
@@ -287,23 +233,8 @@ class Callers:
         return self._return(caller, Pause(model, until, first=False), until)
 
     def _return(self, caller: str, pause: Pause, now: float) -> Return:
-        age = max(0.0, now - pause.since)
-        known = self._known.get(caller)
-        past, tied = (known.past, known.tied) if known is not None else ((), 1.0)
-        own = [(FADING**i, it.gap, it.same) for i, it in enumerate(past)]
-        likes = list(self._likes(pause, now))
-        stretch = 1 + LATE / (1 + len(own) + len(likes))
-        law = _law(own, age, stretch)
-        if own and law is None:
-            return Return(caller, (), ())  # longer away than ever before
-        laws = [(share, it) for share, it in ((OWN, law), (1.0, _law(likes, age, stretch))) if it is not None]
-        total = sum(share for share, _ in laws)
-        gaps = sorted((gap, share / total * chance) for share, it in laws for gap, chance in it)
-        steps, chance = [], 0.0
-        for gap, more in gaps:
-            chance += tied * more
-            steps.append((pause.since + max(gap, age), chance))
-        return Return(caller, steps, [pause.since + gap * stretch + LATE_S for gap, _ in gaps])
+        it, likes = self._known.get(caller), list(self._likes(pause, now))
+        return back(caller, pause, it.past if it else (), likes, now, it.tied if it else 1.0)
 
     def _likes(self, pause: Pause, now: float) -> Iterator[tuple[float, float, bool]]:
         """The first pauses of all callers; of one that goes on it is known that it was not over by now."""
@@ -312,39 +243,3 @@ class Callers:
         for other in self._newcomers.values():
             if other is not pause:
                 yield 1.0, now - other.since, False
-
-
-def _rate(rates: Mapping[str, tuple[float, float]], model: str, now: float) -> float:
-    """How many a second, of late."""
-    rate, at = rates.get(model, (0.0, now))
-    return rate * exp(-max(0.0, now - at) / RATE_S)
-
-
-def _count(rates: dict[str, tuple[float, float]], model: str, now: float) -> None:
-    """One more."""
-    rates[model] = (_rate(rates, model, now) + 1 / RATE_S, now)
-
-
-def _ended_by(caller: Caller, model: str, now: float) -> Pause:
-    """Which of its pauses a caller's request for ``model`` ends.
-
-    One on the same model, if there is one. Of several, parallel streams under one key, the one whose length fits best
-    to those that are known, so that a stream that is no more does not make the others' pauses look longer.
-    """
-    fitting = [pause for pause in caller.open if pause.model == model] or list(caller.open)
-    if len(fitting) == 1 or not caller.past:
-        return fitting[0]
-    usual = median(past.gap for past in caller.past)
-    return min(fitting, key=lambda pause: abs(now - pause.since - usual))
-
-
-def _law(past: Iterable[tuple[float, float, bool]], age: float, stretch: float) -> list[tuple[float, float]] | None:
-    """Of pauses (weight, length, same model) those that may still go on: (length, chance of a return to the model).
-
-    ``None`` if none may.
-    """
-    left = [(weight, gap, same) for weight, gap, same in past if gap * stretch + LATE_S > age]
-    total = sum(weight for weight, _, _ in left)
-    if not total:
-        return None
-    return [(gap, weight / total) for weight, gap, same in left if same]

@@ -51,6 +51,7 @@ class Desk:
 
     def enqueue(self, engine: Engine, waiter: Waiter) -> None:
         """Put a request into the engine's queue."""
+        waiter.answer = self.callers.answer(waiter.caller, engine.model)
         engine.enqueue(waiter)
         self.place[waiter.ticket] = engine
         self.waiting += 1
@@ -79,7 +80,7 @@ class Desk:
                 self.calibration.learn(waiter.forecast, now - waiter.since, now)
             if not engine.leases:
                 engine.busy_since = now
-            engine.leases[ticket] = Lease(waiter.caller, now)
+            engine.leases[ticket] = Lease(waiter.caller, now, waiter.answer)
             engine.used = now
             self.counters.granted += 1
             self.orders.append(Grant(ticket))
@@ -93,8 +94,9 @@ class Desk:
         """An answer is over."""
         lease = engine.leases.pop(ticket)
         engine.used = now
-        engine.served(max(0.0, now - lease.since))
-        self.callers.ended(lease.caller, engine.model, now)
+        took_s = max(0.0, now - lease.since)
+        engine.served(took_s)
+        self.callers.ended(lease.caller, engine.model, now, took_s)
 
     def refuse(self, ticket: Ticket, code: Code, message: str, retry_after_s: float | None = None) -> None:
         """Answer a request that has no place."""

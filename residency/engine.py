@@ -5,8 +5,10 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from roundhouse.footprint.need import MIB, Footprint
+from roundhouse.residency.answers import USUAL, Answer, smoothed
 from roundhouse.residency.calibration import Forecast
 from roundhouse.residency.facts import Ticket
 from roundhouse.residency.fairness import FairQueue
@@ -30,8 +32,8 @@ SLEEPLESS_FIRST_S, SLEEPLESS_MAX_S = 600.0, 7200.0
 LONG = 0.5
 """Past this share of its ``max_wait`` a request is let in before those that fairness would prefer."""
 
-SERVICE_SMOOTHING = 0.3
-"""Weight of the newest answer's duration: answers differ more than starts do."""
+LATEST = 16
+"""So many of the answers that are being given are looked at, the latest, for when they will be over."""
 
 SMOOTHING = 0.5
 """Weight of the newest measured duration against those before: a changed machine shows after two or three."""
@@ -41,7 +43,8 @@ SMOOTHING = 0.5
 class Waiter:
     """A request in the queue: since when, until when (clock seconds), whose, and how much it weighs.
 
-    ``place``: how many were to be let in before it when it came; ``forecast``: how long it was told then to wait.
+    ``place``: how many were to be let in before it when it came; ``forecast``: how long it was told then to wait;
+    ``answer``: how long its answer will take.
     """
 
     ticket: Ticket
@@ -51,14 +54,16 @@ class Waiter:
     weight: float = 1.0
     place: int = 0
     forecast: Forecast | None = None
+    answer: Answer = USUAL
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A request that is being answered: whose, since when (clock seconds)."""
+    """A request that is being answered: whose, since when (clock seconds), and how long the answer takes."""
 
     caller: str
     since: float
+    answer: Answer = USUAL
 
 
 @dataclass
@@ -136,6 +141,8 @@ class Engine:
     overdue: set[Ticket] = field(default_factory=set)
     weight: float = 0.0  # of all who wait
     _since: float = 0.0  # the sum of weight times arrival
+    _own_s: float = 0.0  # of the answers to those who wait, in all
+    _usual: float = 0.0
     leases: dict[Ticket, Lease] = field(default_factory=dict)
     collated: set[Ticket] = field(default_factory=set)  # waited when it became ready: served whatever the gate says
     service_s: float | None = None  # how long a request takes, smoothed
@@ -163,6 +170,8 @@ class Engine:
         self.waiting[waiter.ticket] = waiter
         self.weight += waiter.weight
         self._since += waiter.weight * waiter.since
+        self._own_s += waiter.answer.own_s
+        self._usual += waiter.answer.usual
         heapq.heappush(self._deadlines, (waiter.deadline, waiter.ticket))
 
     def dequeue(self, ticket: Ticket) -> None:
@@ -170,8 +179,10 @@ class Engine:
         it = self.waiting.pop(ticket)
         self.weight -= it.weight
         self._since -= it.weight * it.since
+        self._own_s -= it.answer.own_s
+        self._usual -= it.answer.usual
         if not self.waiting:
-            self.weight = self._since = 0.0  # rounding does not add up
+            self.weight = self._since = self._own_s = self._usual = 0.0  # rounding does not add up
         self.overdue.discard(ticket)
         self.collated.discard(ticket)
 
@@ -200,9 +211,7 @@ class Engine:
 
     def served(self, seconds: float) -> None:
         """Mix how long a request took into ``service_s``."""
-        self.service_s = (
-            seconds if self.service_s is None else self.service_s + SERVICE_SMOOTHING * (seconds - self.service_s)
-        )
+        self.service_s = smoothed(self.service_s, seconds)
 
     def expire(self, now: float) -> None:
         """Put every request whose deadline has come into ``overdue``."""
@@ -255,10 +264,20 @@ class Engine:
             return self.measured.wake_s[self.level]
         return self.measured.start_s
 
+    @property
+    def answer_s(self) -> float:
+        """How long an answer takes to those who wait, or, if nobody does, to anybody: the mean."""
+        usual_s = self.service_s or 0.0
+        return (self._own_s + self._usual * usual_s) / len(self.waiting) if self.waiting else usual_s
+
+    def ends_at(self, lease: Lease) -> float:
+        """When an answer that is being given is likely over (clock seconds)."""
+        return lease.since + lease.answer.seconds(self.service_s or 0.0)
+
     def drain_s(self, now: float) -> float:
-        """How long those who are being answered will take yet, if the last of them takes as long as others did."""
-        last = next(reversed(self.leases.values()), None)
-        return 0.0 if last is None else max(0.0, last.since + (self.service_s or 0.0) - now)
+        """How long those who are being answered will take yet, if their answers take as long as they usually do."""
+        latest = islice(reversed(self.leases.values()), LATEST)
+        return max(0.0, max((self.ends_at(lease) - now for lease in latest), default=0.0))
 
     def leave_s(self, level: int) -> float:
         """Measured seconds to go to sleep at ``level``, or with 0 to stop; 0 if that was never seen."""

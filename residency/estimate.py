@@ -77,7 +77,7 @@ def before(engine: Engine, device: Device, now: float) -> Before:
     visits_s = sum(max(0.0, visit_s - d.visit_s) for d in first)
     for it in device.engines:
         if it.state in COMING:
-            asked = policy.visit_s(len(it.waiting), it.options.slots, it.service_s or 0.0)
+            asked = policy.visit_s(len(it.waiting), it.options.slots, it.answer_s)
             ahead_s += max(0.0, it.since + (device.usual_s if it.bring_s is None else it.bring_s) - now)
             answers_s, visits_s = max(answers_s, asked), visits_s + max(0.0, visit_s - asked)
         elif it.state.moves:
@@ -98,15 +98,14 @@ def _goes_first(it: policy.Demand, mine: policy.Demand, target: str | None, now:
 
 def _answers_s(engine: Engine, now: float) -> float:
     """Until it is dry, if nobody is let in but who is owed an answer."""
-    service = engine.service_s or 0.0
     if engine.collated:
-        return policy.visit_s(len(engine.collated), engine.options.slots, service)
-    return max(LATE * service, engine.drain_s(now)) if engine.leases else 0.0
+        return policy.visit_s(len(engine.collated), engine.options.slots, engine.answer_s)
+    return max(LATE * (engine.service_s or 0.0), engine.drain_s(now)) if engine.leases else 0.0
 
 
 def guess(engine: Engine, it: Before, place: int, now: float) -> Guess:
     """How long a request waits that has ``place`` others of its model before it."""
-    slots, service = engine.options.slots, engine.service_s or 0.0
+    slots, service = engine.options.slots, engine.answer_s
     if engine.state is State.READY:
         own = 0.0 if slots is None else (place + 1) / slots * service
         return Guess(Kind.SLOT, own, own if own <= it.stays_s else own + it.round_s)

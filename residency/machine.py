@@ -208,7 +208,8 @@ class Machine:
     def _held(self, fact: Held, now: float) -> None:
         engine = self.engines.get(fact.model)
         if engine is not None and engine.state.serves and not engine.broken:
-            engine.leases[fact.ticket] = Lease(fact.caller, now)
+            answer = self.desk.callers.answer(fact.caller, fact.model)
+            engine.leases[fact.ticket] = Lease(fact.caller, now, answer)
             self.desk.place[fact.ticket] = engine
 
     def _gone(self, fact: Gone, now: float) -> None:

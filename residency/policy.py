@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil, inf
 
-from roundhouse.residency.callers import Return
+from roundhouse.residency.pauses import Return
 
 QUANTUM = 2.5
 """How many times what leaving costs, in waiter-seconds, staying may have cost before the gate shuts. 1 is ski rental;

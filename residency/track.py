@@ -14,15 +14,16 @@ from math import inf
 
 from roundhouse.footprint.need import GIB
 from roundhouse.residency import ledger, policy
+from roundhouse.residency.answers import smoothed
 from roundhouse.residency.calibration import Forecast
-from roundhouse.residency.callers import Return
 from roundhouse.residency.decided import Decided
 from roundhouse.residency.desk import Desk
-from roundhouse.residency.engine import SERVICE_SMOOTHING, Engine
+from roundhouse.residency.engine import Engine
 from roundhouse.residency.estimate import UNMEASURED_S, Outlook, retry_after
 from roundhouse.residency.facts import Alarm, Code, Prepare, Sleep, Start, Stop, Wake
 from roundhouse.residency.idle import Idle
 from roundhouse.residency.ledger import Holder, Leave, Ledger
+from roundhouse.residency.pauses import Return
 from roundhouse.residency.states import State
 
 LOOK_S = 0.02
@@ -230,7 +231,7 @@ class Track:
             self.usual_s if engine.bring_s is None else engine.bring_s,
             bool(engine.switches),
             engine.weight + len(engine.switches) or 1.0,
-            policy.visit_s(len(engine.waiting), engine.options.slots, engine.service_s or 0.0),
+            policy.visit_s(len(engine.waiting), engine.options.slots, engine.answer_s),
             engine.waited(now) if engine.waiting else 0.0,
             self.desk.callers.strangers(engine.model, now),
         )
@@ -300,9 +301,7 @@ class Track:
         for it in (*asleep, *(e for e in awake if self._may_go(e, now))):
             self.left.add(it.model)
             if it in awake and self.contested_since is not None:
-                visit_s = now - self.contested_since
-                old = visit_s if self.visit_s is None else self.visit_s
-                self.visit_s = old + SERVICE_SMOOTHING * (visit_s - old)
+                self.visit_s = smoothed(self.visit_s, now - self.contested_since)
             self.leave(it, leaving[it.model], now, force=bool(it.leases), reason=self.decided.reason)
             return
         if awake:
@@ -348,8 +347,7 @@ class Track:
         for engine in engines:
             found += callers.returns(engine.model, now, policy.MOST)
             for lease in islice(engine.leases.values(), policy.MOST):
-                over = max(now, lease.since + (engine.service_s or 0.0))
-                found.append(callers.after(lease.caller, engine.model, over))
+                found.append(callers.after(lease.caller, engine.model, max(now, engine.ends_at(lease))))
         return found
 
     def _bring(self, engine: Engine, now: float) -> None:

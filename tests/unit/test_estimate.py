@@ -78,7 +78,7 @@ def ready(cost_s: float = 20.0, service_s: float = 10.0, slots: int | None = 2, 
     known = partial(Model, "gpu0", Options(slots=slots), service_s=service_s)
     models = {name: known(measured=Measured(start_s=cost_s)) for name in "abc"}
     machine = Machine.of(models, ["gpu0"], Bounds(max_waiting=max_waiting))
-    machine.handle(Asked(Ticket(0), "a"), 0.0)
+    machine.handle(Asked(Ticket(0), "a", caller="first"), 0.0)
     machine.handle(Ready("a", 1), cost_s)
     machine.handle(Gone(Ticket(0)), cost_s)
     machine.engines["a"].service_s = service_s
@@ -125,6 +125,21 @@ def test_who_waits_for_another_model_waits_for_the_answers_or_the_gate_and_for_t
     assert second.latest_s == pytest.approx(gate - 104.0 + 20.0)
     third = guessed(machine, 3, "c", 104.0)
     assert third.soonest_s == 6.0 + 20.0 + 10.0 + 20.0  # b and its answer before it
+
+
+def test_the_answer_to_one_who_asks_for_long_ones_takes_long() -> None:
+    machine = ready(slots=None)
+    now = 100.0
+    for ticket in range(1, 14):
+        machine.handle(Asked(Ticket(ticket), "a", caller="writer"), now)
+        machine.handle(Gone(Ticket(ticket)), now + 90.0)
+        now += 91.0
+    machine.engines["a"].service_s = 10.0  # as those to most others
+    machine.handle(Asked(Ticket(20), "a", caller="writer"), now)
+    machine.handle(Asked(Ticket(21), "a", caller="editor"), now)
+    assert guessed(machine, 22, "b", now + 4.0).soonest_s == pytest.approx(90.0 - 4.0 + 20.0, rel=0.1)
+    machine.handle(Gone(Ticket(20)), now + 5.0)
+    assert guessed(machine, 23, "c", now + 5.0).soonest_s == pytest.approx(5.0 + 20.0 + 10.0 + 20.0, rel=0.1)
 
 
 def test_of_a_model_that_was_never_measured_nothing_is_expected() -> None:

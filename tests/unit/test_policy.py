@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from roundhouse.residency.callers import Return
 from roundhouse.residency.decided import Decided
+from roundhouse.residency.pauses import Return
 from roundhouse.residency.policy import Decision, Demand, Kind, Resident, decide
 
 NOW = 100.0

@@ -88,7 +88,7 @@ def test_callers_are_known_again_and_a_broken_file_is_begun_anew(path: Path, cap
     callers = Callers()
     for moment in range(5):
         callers.asked("a", "m", 2.0 * moment)
-        callers.ended("a", "m", 2.0 * moment + 1)
+        callers.ended("a", "m", 2.0 * moment + 1, 1.0)
     keep_callers(path, callers.dump())
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert recall_callers(path).dump() == callers.dump() != Callers().dump()
