@@ -80,7 +80,7 @@ class Desk:
                 self.calibration.learn(waiter.forecast, now - waiter.since, now)
             if not engine.leases:
                 engine.busy_since = now
-            engine.leases[ticket] = Lease(waiter.caller, now, waiter.answer)
+            engine.admit(ticket, Lease(waiter.caller, now, waiter.answer))
             engine.used = now
             self.counters.granted += 1
             self.orders.append(Grant(ticket))
@@ -92,7 +92,7 @@ class Desk:
 
     def give_back(self, engine: Engine, ticket: Ticket, now: float) -> None:
         """An answer is over."""
-        lease = engine.leases.pop(ticket)
+        lease = engine.release(ticket)
         engine.used = now
         took_s = max(0.0, now - lease.since)
         engine.served(took_s)
@@ -124,8 +124,7 @@ class Desk:
         for ticket, lease in engine.leases.items():
             self.place.pop(ticket, None)
             self.callers.unanswered(lease.caller)
-        engine.leases.clear()
-        engine.collated.clear()
+        engine.void()
 
 
 def key_of(caller: str) -> str:

@@ -33,7 +33,7 @@ LONG = 0.5
 """Past this share of its ``max_wait`` a request is let in before those that fairness would prefer."""
 
 LATEST = 16
-"""So many of the answers that are being given are looked at, the latest, for when they will be over."""
+"""So many answers, the latest, are looked at for the one that will be over last when the one that was to be is."""
 
 SMOOTHING = 0.5
 """Weight of the newest measured duration against those before: a changed machine shows after two or three."""
@@ -143,7 +143,8 @@ class Engine:
     _since: float = 0.0  # the sum of weight times arrival
     _own_s: float = 0.0  # of the answers to those who wait, in all
     _usual: float = 0.0
-    leases: dict[Ticket, Lease] = field(default_factory=dict)
+    leases: dict[Ticket, Lease] = field(default_factory=dict)  # changed by admit, release and void only
+    _longest: Lease | None = None  # the one that is likely over last
     collated: set[Ticket] = field(default_factory=set)  # waited when it became ready: served whatever the gate says
     service_s: float | None = None  # how long a request takes, smoothed
     switches: OrderedDict[Ticket, float] = field(default_factory=OrderedDict)
@@ -194,6 +195,28 @@ class Engine:
         if now - oldest.since > LONG * (oldest.deadline - oldest.since):
             return oldest.ticket
         return self._order.next(self.waiting)
+
+    # --- the leases --------------------------------------------------------------------------
+
+    def admit(self, ticket: Ticket, lease: Lease) -> None:
+        """Let a request in."""
+        self.leases[ticket] = lease
+        if self._longest is None or self.ends_at(lease) >= self.ends_at(self._longest):
+            self._longest = lease
+
+    def release(self, ticket: Ticket) -> Lease:
+        """An answer is over."""
+        lease = self.leases.pop(ticket)
+        if lease is self._longest:
+            latest = islice(reversed(self.leases.values()), LATEST)
+            self._longest = max(latest, key=self.ends_at, default=None)
+        return lease
+
+    def void(self) -> None:
+        """All answers are cut."""
+        self.leases.clear()
+        self.collated.clear()
+        self._longest = None
 
     def waited(self, now: float) -> float:
         """For how long those who wait have waited in all, each by its weight: waiter-seconds."""
@@ -276,8 +299,7 @@ class Engine:
 
     def drain_s(self, now: float) -> float:
         """How long those who are being answered will take yet, if their answers take as long as they usually do."""
-        latest = islice(reversed(self.leases.values()), LATEST)
-        return max(0.0, max((self.ends_at(lease) - now for lease in latest), default=0.0))
+        return 0.0 if self._longest is None else max(0.0, self.ends_at(self._longest) - now)
 
     def leave_s(self, level: int) -> float:
         """Measured seconds to go to sleep at ``level``, or with 0 to stop; 0 if that was never seen."""

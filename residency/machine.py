@@ -209,7 +209,7 @@ class Machine:
         engine = self.engines.get(fact.model)
         if engine is not None and engine.state.serves and not engine.broken:
             answer = self.desk.callers.answer(fact.caller, fact.model)
-            engine.leases[fact.ticket] = Lease(fact.caller, now, answer)
+            engine.admit(fact.ticket, Lease(fact.caller, now, answer))
             self.desk.place[fact.ticket] = engine
 
     def _gone(self, fact: Gone, now: float) -> None:

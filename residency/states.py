@@ -24,18 +24,23 @@ class State(StrEnum):
     @property
     def occupies(self) -> bool:
         """Whether an engine in this state may hold memory on its device."""
-        return self not in (State.STOPPED, State.FAILED)
+        return self not in _AWAY
 
     @property
     def serves(self) -> bool:
         """Whether an engine in this state may have leases."""
-        return self in (State.READY, State.DRAINING)
+        return self in _SERVING
 
     @property
     def moves(self) -> bool:
         """Whether an engine in this state is in a transition: one of a device at a time, for vLLM's sake."""
-        return self in (State.STARTING, State.SLEEPING, State.WAKING, State.STOPPING)
+        return self in _MOVING
 
+
+# Looked up once: the machine asks ten times a fact.
+_AWAY = (State.STOPPED, State.FAILED)
+_SERVING = (State.READY, State.DRAINING)
+_MOVING = (State.STARTING, State.SLEEPING, State.WAKING, State.STOPPING)
 
 #: From each state, the states it may go to. Whatever is not here is a bug.
 MOVES: dict[State, frozenset[State]] = {

@@ -134,7 +134,7 @@ class Track:
         """Add up what those who wait for other models have paid since the last look."""
         self.owed += self._waiting * max(0.0, now - self._counted)
         self._counted = now
-        self._waiting = sum(e.weight + len(e.switches) for e in self.engines if e.asked_for and not e.state.serves)
+        self._waiting = sum(e.weight + len(e.switches) for e in self.engines if not e.state.serves)
         if not self._waiting:
             self.contested_since, self.owed = None, 0.0
         elif self.contested_since is None:
