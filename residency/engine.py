@@ -227,6 +227,10 @@ class Engine:
         """Whether it answers as many as it can at once."""
         return self.options.slots is not None and len(self.leases) >= self.options.slots
 
+    def busy_share(self, answers: float) -> float:
+        """Which share of its slots so many answers at once take; none where it has no limit."""
+        return answers / self.options.slots if self.options.slots else 0.0
+
     @property
     def dry(self) -> bool:
         """Whether it answers nobody, and owes nobody an answer."""

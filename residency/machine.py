@@ -160,9 +160,10 @@ class Machine:
 
     def wake_at(self) -> float | None:
         """When (clock seconds) a ``Ticked`` is due; ``None`` if only a fact can change anything."""
-        times = [t for e in self.engines.values() if (t := e.deadline) is not None]
-        times += [track.wake_at for track in self.tracks.values()]
-        soonest = min(times, default=inf)
+        soonest = min((track.wake_at for track in self.tracks.values()), default=inf)
+        for engine in self.engines.values():
+            if engine.waiting and (deadline := engine.deadline) is not None and deadline < soonest:
+                soonest = deadline
         return None if soonest == inf else soonest
 
     def forecast(self, engine: Engine, now: float) -> Forecast:

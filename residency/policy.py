@@ -49,6 +49,14 @@ SPREAD = 2.0
 """How many times as long as answers usually take the last of those that are being given may take: for the bound, which
 has to hold for the longest."""
 
+CROWDED = 3.0
+"""How much more leaving counts where all slots of the resident are taken, rising with the square of how many are: while
+it drains, those that come free serve nobody, and where slots are few they are what is short."""
+
+CYCLE = 2.0
+"""How many times as long, at most, a round of all models is taken to be because strangers come on while it lasts: as
+long as a wait may be, at worst, by the bound of ``docs/scheduling.md``."""
+
 PATIENCE = 0.5
 """Past this share of its ``max_wait`` a request's age decides over which model is next."""
 
@@ -64,7 +72,8 @@ class Demand:
     has waited its ``max_wait`` (clock seconds). ``cost_s``: the measured time to bring the model on once the drain is
     over, 0 if it was never measured; ``visit_s``: how long those who wait will be served then. ``weight``: how many
     wait, each by its priority; ``waited``: for how long, in all (waiter-seconds). ``strangers``: how many a second come
-    whom nobody expects. ``commanded``: a person ordered it.
+    whom nobody expects, and ``load`` the share of the model's slots that they would keep busy. ``answer_s``: how long
+    one answer takes. ``commanded``: a person ordered it.
     """
 
     model: str
@@ -76,6 +85,8 @@ class Demand:
     visit_s: float = 0.0
     waited: float = 0.0
     strangers: float = 0.0
+    load: float = 0.0
+    answer_s: float = 0.0
 
     @property
     def work_s(self) -> float:
@@ -90,8 +101,9 @@ class Resident:
     ``cost_s``: seconds to have it back; ``service_s``: how long a request takes on it; ``ready_since``,
     ``contested_since``: since when it is there and since when others wait (clock seconds); ``owed``: what staying has
     cost them so far, in waiter-seconds; ``queued``: who waits for a slot of it; ``strangers``: how many a second come
-    whom nobody expects; ``drain_s``: how long its answers take yet; ``busy``: whether there are any; ``busy_since``,
-    ``dry_since``: since when there are, or are not; ``shut``: whether its gate has been shut.
+    whom nobody expects, and ``load`` the share of its slots that they keep busy; ``taken``: the share that is taken
+    now; ``drain_s``: how long its answers take yet; ``busy``: whether there are any; ``busy_since``, ``dry_since``:
+    since when there are, or are not; ``shut``: whether its gate has been shut.
     """
 
     cost_s: float
@@ -103,6 +115,8 @@ class Resident:
     owed: float = 0.0
     queued: float = 0.0
     strangers: float = 0.0
+    load: float = 0.0
+    taken: float = 0.0
     drain_s: float = 0.0
     busy: bool = False
     shut: bool = False
@@ -173,9 +187,14 @@ def last_moment(demands: Sequence[Demand], resident: Resident) -> float:
 
     The models come on in the order in which they were first asked for; before each lie what runs on the resident, and
     the work for those before it. Where ``max_wait`` is shorter than a whole round, the resident's turn included, nobody
-    can keep it, and the round takes its place: else an impossible bound would mean switching for ever.
+    can keep it, and the round takes its place: else an impossible bound would mean switching for ever. With strangers
+    coming on a round is the cycle of a polling system, whose length is what it takes without them over 1 - load
+    (Takagi, Analysis of Polling Systems, 1986): to hurry would mean more switches, and more who wait in vain.
     """
-    a_round = sum(d.work_s for d in demands) + resident.cost_s + resident.service_s
+    back_s = resident.cost_s + resident.service_s
+    load = resident.load + sum(d.load for d in demands)
+    cycle_s = (back_s + sum(d.cost_s + d.answer_s for d in demands)) * min(CYCLE, 1 / max(1e-9, 1 - load))
+    a_round = max(back_s + sum(d.work_s for d in demands), cycle_s)
     gate, ahead = inf, SPREAD * resident.service_s
     for demand in sorted(demands, key=lambda d: d.oldest):
         deadline = max(demand.deadline, demand.oldest + a_round)
@@ -204,7 +223,8 @@ def decide(now: float, resident: Resident, demands: Sequence[Demand], returns: S
     if known:
         unbroken_s = max(0.0, resident.contested_since - max(resident.ready_since, resident.busy_since))
         credit_s += STREAM * unbroken_s * known / (known + strange)
-    rent = now + (QUANTUM * loss - resident.owed) / weight - credit_s
+    quantum = QUANTUM * (1 + CROWDED * resident.taken**2)
+    rent = now + (quantum * loss - resident.owed) / weight - credit_s
     gate = min(rent, last_moment(demands, resident))
     if now >= gate:
         waited = now - target.oldest

@@ -224,6 +224,7 @@ class Track:
             oldest = now
         elif engine.overdue:
             deadline = oldest
+        strangers = self.desk.callers.strangers(engine.model, now)
         return policy.Demand(
             engine.model,
             oldest,
@@ -233,7 +234,9 @@ class Track:
             engine.weight + len(engine.switches) or 1.0,
             policy.visit_s(len(engine.waiting), engine.options.slots, engine.answer_s),
             engine.waited(now) if engine.waiting else 0.0,
-            self.desk.callers.strangers(engine.model, now),
+            strangers,
+            engine.busy_share(strangers * (engine.service_s or 0.0)),
+            engine.answer_s,
         )
 
     def holders(self, now: float, beside: Engine | None = None) -> list[Holder]:
@@ -315,7 +318,8 @@ class Track:
         commanded = any(d.commanded for d in demands)
         if self._looked is not None and busy and not commanded:
             at, whose, decision = self._looked
-            if whose == models and decision.stay and at < now < min(at + LOOK_S, decision.wake_at):
+            holds = decision.stay or any(e.state is State.DRAINING for e in awake)
+            if whose == models and holds and at < now < min(at + LOOK_S, decision.wake_at):
                 self.wake_by(at + LOOK_S, now)
                 return decision
         decision = self._stay_or_leave(awake, demands, now)
@@ -324,6 +328,7 @@ class Track:
 
     def _stay_or_leave(self, awake: Sequence[Engine], demands: Sequence[policy.Demand], now: float) -> policy.Decision:
         """Ask the policy about those who would have to leave, as if they were one."""
+        strangers = [(e, self.desk.callers.strangers(e.model, now)) for e in awake]
         resident = policy.Resident(
             cost_s=max(self.usual_s if e.measured.start_s is None else e.measured.start_s for e in awake),
             service_s=max(e.service_s or 0.0 for e in awake),
@@ -333,7 +338,9 @@ class Track:
             busy_since=min((e.busy_since for e in awake if e.leases), default=now),
             owed=self.owed,
             queued=sum(e.weight for e in awake),
-            strangers=sum(self.desk.callers.strangers(e.model, now) for e in awake),
+            strangers=sum(rate for _, rate in strangers),
+            load=sum(e.busy_share(rate * (e.service_s or 0.0)) for e, rate in strangers),
+            taken=max(e.busy_share(len(e.leases)) for e in awake),
             drain_s=max(e.drain_s(now) for e in awake),
             busy=not all(e.dry for e in awake),
             shut=any(e.state is State.DRAINING for e in awake),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from roundhouse.residency.decided import Decided
 from roundhouse.residency.pauses import Return
-from roundhouse.residency.policy import Decision, Demand, Kind, Resident, decide
+from roundhouse.residency.policy import Decision, Demand, Kind, Resident, decide, last_moment
 
 NOW = 100.0
 OTHER = Demand("b", oldest=NOW, deadline=NOW + 300, cost_s=10.0, weight=1.0, visit_s=2.0)
@@ -32,6 +34,21 @@ def test_a_stream_of_known_callers_that_goes_on_for_long_is_interrupted_sooner_t
     began = replace(BUSY, ready_since=NOW - 30, busy_since=NOW)
     unbroken = replace(began, busy_since=NOW - 30)
     assert 0 < stays_for(unbroken, *coming) < stays_for(began, *coming)
+
+
+def test_the_gate_stays_open_longer_where_slots_are_short_for_while_it_drains_they_serve_nobody() -> None:
+    assert stays_for(replace(BUSY, taken=1.0)) > 2 * stays_for(BUSY)
+    assert stays_for(replace(BUSY, taken=0.1)) < 1.1 * stays_for(BUSY)
+
+
+def test_where_more_work_comes_than_a_bound_leaves_room_for_switches_a_round_takes_longer() -> None:
+    soon = replace(OTHER, oldest=NOW - 20, deadline=NOW + 20, cost_s=20.0, answer_s=2.0)
+    away = replace(BUSY, cost_s=20.0)
+    quiet, half, full = (last_moment([replace(soon, load=load)], away) for load in (0.0, 0.5, 5.0))
+    assert half == pytest.approx(quiet + 20.0 + 4.0 + 20.0 + 2.0)
+    assert full == half  # never more than twice as long
+    patient = replace(soon, deadline=NOW + 280)
+    assert last_moment([replace(patient, load=0.5)], away) == last_moment([patient], away)
 
 
 def test_a_dry_model_does_not_idle_where_more_and_more_strangers_would_wait() -> None:
