@@ -195,7 +195,7 @@ def last_moment(demands: Sequence[Demand], resident: Resident) -> float:
     load = resident.load + sum(d.load for d in demands)
     cycle_s = (back_s + sum(d.cost_s + d.answer_s for d in demands)) * min(CYCLE, 1 / max(1e-9, 1 - load))
     a_round = max(back_s + sum(d.work_s for d in demands), cycle_s)
-    gate, ahead = inf, SPREAD * resident.service_s
+    gate, ahead = inf, max(SPREAD * resident.service_s, resident.drain_s)
     for demand in sorted(demands, key=lambda d: d.oldest):
         deadline = max(demand.deadline, demand.oldest + a_round)
         gate = min(gate, deadline - ahead - demand.cost_s)

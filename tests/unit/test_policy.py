@@ -51,6 +51,10 @@ def test_where_more_work_comes_than_a_bound_leaves_room_for_switches_a_round_tak
     assert last_moment([replace(patient, load=0.5)], away) == last_moment([patient], away)
 
 
+def test_the_last_moment_comes_sooner_where_an_answer_is_known_to_take_long() -> None:
+    assert last_moment([OTHER], replace(BUSY, drain_s=90.0)) == last_moment([OTHER], BUSY) - 90.0 + 2 * BUSY.service_s
+
+
 def test_a_dry_model_does_not_idle_where_more_and_more_strangers_would_wait() -> None:
     coming = [Return("c", [(NOW + 3, 1.0)], [NOW + 3])]
     dry = replace(BUSY, busy=False)
