@@ -10,7 +10,10 @@ import pytest
 
 from roundhouse.bench import switching
 from roundhouse.bench.contest import contest
+from roundhouse.bench.generate import generate
+from roundhouse.bench.switching import play
 from roundhouse.bench.workload import Workload, WorkloadError, load
+from roundhouse.residency import policy
 
 WORKLOADS = {it.name: it for it in load(switching.SHIPPED)}
 
@@ -92,6 +95,18 @@ def test_on_random_workloads_it_beats_the_best_of_the_others_in_hindsight_and_br
     assert result["bound_broken"] == []
     assert result["ratio"] < 0.95  # of a thousand it is less; these are few
     assert result["by_kind"]["agents"] < 0.85
+
+
+def test_a_round_as_long_as_the_load_makes_it_refuses_fewer_than_one_that_hurries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused() -> int:
+        played = (play(generate(seed), "ours") for seed in (32, 632, 1664, 1685, 1901, 8381))
+        return sum(request.outcome == "refused" for it in played for request in it.requests)
+
+    slowly = refused()
+    monkeypatch.setattr(policy, "CYCLE", 1.0)
+    assert slowly < 0.8 * refused()
 
 
 def test_in_overload_without_refusals_nobody_starves_and_nearly_as_much_is_done_as_by_those_who_starve_one() -> None:
