@@ -97,6 +97,10 @@ def test_on_random_workloads_it_beats_the_best_of_the_others_in_hindsight_and_br
     assert result["by_kind"]["agents"] < 0.85
 
 
+def test_where_the_bound_was_broken_once_it_is_kept_now() -> None:
+    assert contest([7727, 8558])["bound_broken"] == []  # few slots, long switches, nearly more work than time
+
+
 def test_a_round_as_long_as_the_load_makes_it_refuses_fewer_than_one_that_hurries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
