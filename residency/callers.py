@@ -118,7 +118,7 @@ class Callers:
             for name, durations in document.get("answers", {}).items():
                 if name in it._known:
                     it._known[name].answers = Answers.load(durations)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"this is no memory of callers: {error!r}") from error
         return it
 

@@ -196,6 +196,10 @@ class Engine:
             return oldest.ticket
         return self._order.next(self.waiting)
 
+    def waited(self, now: float) -> float:
+        """For how long those who wait have waited in all, each by its weight: waiter-seconds."""
+        return self.weight * now - self._since
+
     # --- the leases --------------------------------------------------------------------------
 
     def admit(self, ticket: Ticket, lease: Lease) -> None:
@@ -218,10 +222,6 @@ class Engine:
         self.collated.clear()
         self._longest = None
 
-    def waited(self, now: float) -> float:
-        """For how long those who wait have waited in all, each by its weight: waiter-seconds."""
-        return self.weight * now - self._since
-
     @property
     def full(self) -> bool:
         """Whether it answers as many as it can at once."""
@@ -239,6 +239,8 @@ class Engine:
     def served(self, seconds: float) -> None:
         """Mix how long a request took into ``service_s``."""
         self.service_s = smoothed(self.service_s, seconds)
+
+    # --- since when, and until when ----------------------------------------------------------
 
     def expire(self, now: float) -> None:
         """Put every request whose deadline has come into ``overdue``."""

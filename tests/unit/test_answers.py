@@ -46,7 +46,16 @@ def test_durations_are_kept_of_callers_that_come_back_and_a_memory_without_any_i
 
 
 @pytest.mark.parametrize(
-    "answers", [3, {"m": 3}, {"m": [1.0]}, {"m": [float("nan"), 2]}, {"m": [-1.0, 2]}, {"m": [1.0, 0]}]
+    "answers",
+    [
+        3,
+        {"m": 3},
+        {"m": [1.0]},
+        {"m": [float("nan"), 2]},
+        {"m": [-1.0, 2]},
+        {"m": [1.0, 0]},
+        {"m": [1.0, float("inf")]},
+    ],
 )
 def test_what_are_no_durations_is_refused(answers: object) -> None:
     known = {"callers": {"a": [[1.0, True]]}, "pool": []}
