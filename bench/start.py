@@ -24,6 +24,7 @@ from roundhouse.config import paths
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import ModelEntry
 from roundhouse.launchers.base import LaunchError
+from roundhouse.launchers.birth import Birth
 from roundhouse.launchers.engine_host import EngineHost
 from roundhouse.launchers.process import Child
 from roundhouse.launchers.records import session
@@ -75,7 +76,7 @@ async def one_start(entry: ModelEntry, host: EngineHost | None, client: httpx.As
         text = await first_answer(entry, client)
         answered = time.perf_counter() - began
         assert isinstance(engine, Child)
-        members = session(engine.pid, psutil.Process(engine.pid).create_time())
+        members = session(engine.pid, Birth.of(engine.pid))
         memory = [process.memory_full_info() for process in members]
         sums = {name: sum(getattr(it, name) for it in memory) for name in ("pss", "uss", "rss")}
         return Sample(healthy, answered, text=text, **sums)

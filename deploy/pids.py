@@ -6,12 +6,15 @@ import json
 import os
 import signal
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from roundhouse.config import paths
+from roundhouse.deploy import service
+from roundhouse.launchers.birth import Birth
 from roundhouse.launchers.records import is_process, runs
 
 MARK = "ROUNDHOUSE_STACK"
@@ -22,20 +25,16 @@ TERM_S, KILL_S, POLL_S = 8.0, 5.0, 0.02
 
 def record(name: str) -> None:
     """Record this process as the service ``name``."""
-    me = psutil.Process()
-    path = _file(name)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        json.dump({"pid": me.pid, "created": me.create_time()}, file)
+    service.write_record(_file(name), os.getpid())
 
 
 def recorded(name: str) -> psutil.Process | None:
     """The living process of the service ``name``, if there is one."""
     try:
         document = json.loads(_file(name).read_text())
-        if is_process(document["pid"], document["created"]):
+        if is_process(document["pid"], Birth.read(document)):
             return psutil.Process(document["pid"])
-    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+    except (OSError, KeyError, TypeError, ValueError, psutil.NoSuchProcess):
         pass
     return None
 
@@ -47,20 +46,35 @@ def _file(name: str) -> Path:
 def ours() -> list[psutil.Process]:
     """Every living process of this home but this one and its parents (engines excepted: they have records)."""
     home = str(paths.home())
-    found: dict[int, psutil.Process] = {}
-    for file in paths.run_dir().glob("*.pid"):
-        process = recorded(file.stem)
-        if process is not None:
-            with suppress(psutil.NoSuchProcess):
-                for member in (process, *process.children(recursive=True)):
-                    found[member.pid] = member
+    services = (recorded(file.stem) for file in paths.run_dir().glob("*.pid"))
+    roots = {process.pid for process in services if process is not None}
+    parents = _parents()
+    spared = _line(os.getpid(), parents)
+    found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.environ().get(MARK) == home:
-                found[process.pid] = process
-    me = psutil.Process()
-    spared = {me.pid, *(parent.pid for parent in me.parents())}
-    return [p for p in found.values() if p.pid not in spared and is_alive(p)]
+            belongs = roots & _line(process.pid, parents) or process.environ().get(MARK) == home
+            if belongs and process.pid not in spared and is_alive(process):
+                found.append(process)
+    return found
+
+
+def _parents() -> dict[int, int]:
+    """The parent of every process. psutil's own family tree compares wall-clock times: it breaks when those jump."""
+    parents = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            parents[process.pid] = process.ppid()
+    return parents
+
+
+def _line(pid: int, parents: Mapping[int, int]) -> set[int]:
+    """A process and all above it."""
+    line: set[int] = set()
+    while pid in parents and pid not in line:  # read one after the other, they may show a circle
+        line.add(pid)
+        pid = parents[pid]
+    return line
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -11,11 +11,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
-import psutil
-
 from roundhouse.config import paths
+from roundhouse.launchers.birth import Birth
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
@@ -65,7 +65,8 @@ def keep_running(
     while True:
         began = time.monotonic()
         child = start()
-        _record(record, child)
+        with suppress(OSError):  # it can be found without that too: a full disk is no reason to do without it
+            write_record(record, child.pid)
         code = _wait(child)
         if code is None:
             return child
@@ -104,11 +105,9 @@ def write_private(path: Path, text: str, owner: tuple[int, int] | None = None) -
     os.replace(fresh, path)
 
 
-def _record(record: Path, child: Child) -> None:
-    """Note the server's pid. It can be found without that too, so that a full disk is no reason to do without it."""
-    with suppress(psutil.NoSuchProcess, OSError):
-        created = psutil.Process(child.pid).create_time()
-        write_private(record, json.dumps({"pid": child.pid, "created": created}))
+def write_record(path: Path, pid: int) -> None:
+    """Note a process, with its birth, for who looks for it later. Raises OSError."""
+    write_private(path, json.dumps({"pid": pid, "born": asdict(Birth.of(pid))}))
 
 
 def _wait(child: Child) -> int | None:

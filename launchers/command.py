@@ -78,9 +78,10 @@ class ProcessLauncher:
             if record.identity == spec.identity and await self._answers(spec):
                 child = Child(spec, record)
                 if await child.as_recorded():
+                    record.write(spec.records)  # an older version's holds only until the clock is set
                     return child
                 await child.stop(force=True)
-        if kill_session(record.pid, record.created):
+        if kill_session(record.pid, record.born):
             record.remove(paths.engine_records())
         return None
 

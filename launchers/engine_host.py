@@ -25,6 +25,7 @@ import psutil
 
 from roundhouse.config import paths
 from roundhouse.launchers import log as logs
+from roundhouse.launchers.birth import Birth
 from roundhouse.launchers.process import Child, Spec
 from roundhouse.launchers.records import Record, kill_session, read_record
 
@@ -163,10 +164,10 @@ class EngineHost:
         spec.prepare()
         pid = await self._fork(spec, arguments, late)
         try:
-            created = psutil.Process(pid).create_time()
-        except psutil.NoSuchProcess:
+            born = Birth.of(pid)
+        except ProcessLookupError:
             raise HostError("the fork died at once") from None
-        record = Record(spec.model, pid, created, spec.identity, spec.port)
+        record = Record(spec.model, pid, born, spec.identity, spec.port)
         record.write(spec.records)
         child = Child(spec, record, code=self._code(pid))
         self._say({"op": "go", "pid": pid})
@@ -238,7 +239,7 @@ class EngineHost:
             self._record, self.state = record, "importing"
             self._signal()  # it may have been left standing still
             return record
-        kill_session(record.pid, record.created)
+        kill_session(record.pid, record.born)
         record.remove(paths.host_records())
         return None
 
@@ -272,8 +273,8 @@ class EngineHost:
                 )
             finally:
                 os.close(out)
-        created = psutil.Process(process.pid).create_time()
-        self._record, self.state = Record(NAME, process.pid, created, self.spec.identity, 0), "importing"
+        born = Birth.of(process.pid)
+        self._record, self.state = Record(NAME, process.pid, born, self.spec.identity, 0), "importing"
         self._record.write(paths.host_records())
         self._signal()
 

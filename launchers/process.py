@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from roundhouse.launchers import log as logs
 from roundhouse.launchers.base import EngineExit, SleepError
+from roundhouse.launchers.birth import Birth
 from roundhouse.launchers.records import Record, kill_session, session
 from roundhouse.launchers.sleeping import SleepEndpoints
 
@@ -109,8 +108,7 @@ class Child:
             )
         finally:
             os.close(out)
-        created = psutil.Process(popen.pid).create_time()
-        record = Record(spec.model, popen.pid, created, spec.identity, spec.port)
+        record = Record(spec.model, popen.pid, Birth.of(popen.pid), spec.identity, spec.port)
         record.write(spec.records)
         return cls(spec, record, popen=popen)
 
@@ -126,7 +124,7 @@ class Child:
 
     def pids(self) -> frozenset[int]:
         """Every living process of its session."""
-        return frozenset(process.pid for process in session(self.pid, self._record.created))
+        return frozenset(process.pid for process in session(self.pid, self._record.born))
 
     @property
     def asleep(self) -> int | None:
@@ -256,9 +254,9 @@ class Child:
     async def _kill_stragglers(self, patience_s: float) -> None:
         """Wait for the rest of the session, then kill it."""
         deadline = time.monotonic() + patience_s
-        while session(self.pid, self._record.created):
+        while session(self.pid, self._record.born):
             if time.monotonic() >= deadline:
-                if not await asyncio.to_thread(kill_session, self.pid, self._record.created):
+                if not await asyncio.to_thread(kill_session, self.pid, self._record.born):
                     raise RuntimeError(f"processes of {self._spec.model} survive SIGKILL (session {self.pid})")
                 return
             await asyncio.sleep(POLL_S)  # the kernel has no event for "the last process of a session"

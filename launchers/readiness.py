@@ -41,7 +41,7 @@ async def launch(
     """
     left = read_record(spec.records, spec.model)
     if left is not None and left.members():
-        await asyncio.to_thread(kill_session, left.pid, left.created)
+        await asyncio.to_thread(kill_session, left.pid, left.born)
     _require_free_port(spec)
     try:
         child = await spawn(spec)

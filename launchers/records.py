@@ -1,6 +1,6 @@
 """Run records: what is needed to find an engine again after residency has died, and to end what is left.
 
-A record is one JSON file per engine. A process is the recorded one only if its start time agrees too,
+A record is one JSON file per engine. A process is the recorded one only if its birth agrees too,
 because pids are used again. Everything an engine starts is in its session, so the session finds the
 children of an engine whose main process is gone.
 """
@@ -11,15 +11,15 @@ import json
 import os
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import psutil
 
-CLOCK_TOLERANCE_S = 0.05
-"""Start times come from the kernel's ticks (10 ms): two readings of one process may differ by rounding."""
+from roundhouse.launchers.birth import Birth, boot_id
 
 GONE_S = 10.0
 """After SIGKILL a process is gone as soon as the kernel has freed its memory; a card's driver may take seconds."""
@@ -32,7 +32,7 @@ TRACKER_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One engine: main process, its start time (seconds since the epoch), session, and what it runs.
+    """One engine: main process (the leader of its session), when that was born, and what it runs.
 
     ``asleep``: the level at which it sleeps. ``moving``: it is on the way to another state, or was when whoever
     looked after it died. ``probe``: what it answered before it first slept.
@@ -40,12 +40,21 @@ class Record:
 
     model: str
     pid: int
-    created: float
+    born: Birth
     identity: str
     port: int
     asleep: int | None = None
     moving: bool = False
     probe: str | list[float] | None = None
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """The record in a file of this version or of one before. Raises KeyError, TypeError or ValueError."""
+        document = json.loads(text)
+        born = Birth.read(document)
+        if document.pop("created", None) is not None and _listens(document["pid"], document["port"]):
+            born = _oldest(document["pid"])  # it is the engine, though the clock may have been set since
+        return cls(**{**document, "born": born})
 
     def write(self, folder: Path) -> None:
         """Write the record, all or nothing, for this user only."""
@@ -63,11 +72,11 @@ class Record:
     @property
     def alive(self) -> bool:
         """Whether the recorded main process, and no other with its pid, runs."""
-        return is_process(self.pid, self.created)
+        return is_process(self.pid, self.born)
 
     def members(self) -> list[psutil.Process]:
         """Every living process of the engine: the main one and whatever is in its session."""
-        return session(self.pid, self.created)
+        return session(self.pid, self.born)
 
 
 def runs(process: psutil.Process) -> bool:
@@ -78,47 +87,66 @@ def runs(process: psutil.Process) -> bool:
         return False
 
 
-def is_process(pid: int, created: float) -> bool:
-    """Whether process ``pid`` runs and was started at ``created``."""
+def is_process(pid: int, born: Birth) -> bool:
+    """Whether process ``pid`` runs and was born then."""
     try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - created) < CLOCK_TOLERANCE_S and runs(process)
-    except psutil.NoSuchProcess:
+        return Birth.of(pid) == born and runs(psutil.Process(pid))
+    except (ProcessLookupError, psutil.NoSuchProcess):
         return False
 
 
-def session(sid: int, created: float) -> list[psutil.Process]:
-    """The running processes of session ``sid`` that are not older than ``created``.
+def session(sid: int, born: Birth) -> list[psutil.Process]:
+    """The running processes of session ``sid`` that are not older than ``born``.
 
-    The leader's start time tells a used-again pid apart: an unrelated later session of that id has a leader
-    with another start time, and then nothing of ours is left in it.
+    The leader's birth tells a used-again pid apart: an unrelated later session of that id has a leader
+    that was born then, and nothing of ours is left in it. After another boot nothing is left at all.
     """
-    try:
-        leader = psutil.Process(sid)
-        if abs(leader.create_time() - created) >= CLOCK_TOLERANCE_S:
+    if born.boot != boot_id():
+        return []
+    with suppress(ProcessLookupError):
+        if Birth.of(sid) != born:
             return []
-    except psutil.NoSuchProcess:
-        pass
     found = []
-    for pid in psutil.pids():
-        try:
-            if os.getsid(pid) != sid:  # asked first, because it costs a microsecond and the rest a file each
-                continue
-            process = psutil.Process(pid)
-            if process.create_time() >= created - CLOCK_TOLERANCE_S and runs(process):
+    for pid in _pids(sid):
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if Birth.of(pid).ticks >= born.ticks and runs(process := psutil.Process(pid)):
                 found.append(process)
-        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
-            continue
     return found
 
 
-def kill_session(sid: int, created: float) -> bool:
+def _pids(sid: int) -> Iterator[int]:
+    """Everything in session ``sid``, whoever it belongs to."""
+    for pid in psutil.pids():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == sid:  # costs a microsecond; anything else of a process costs reading a file
+                yield pid
+
+
+def _listens(sid: int, port: int) -> bool:
+    """Whether anything in session ``sid`` has the engine's port."""
+    for pid in _pids(sid):
+        with suppress(psutil.Error):
+            for connection in psutil.Process(pid).net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                    return True
+    return False
+
+
+def _oldest(sid: int) -> Birth:
+    """The birth by which all is found that is in session ``sid`` now: its leader's, if that is there."""
+    try:
+        return Birth.of(sid)
+    except ProcessLookupError:
+        return Birth(boot_id(), 0)
+
+
+def kill_session(sid: int, born: Birth) -> bool:
     """SIGKILL to everything in the session until nothing of it is left; whether that came about in GONE_S.
 
     Resource trackers come last: they end by themselves, and remove the semaphores and shared memory of the killed.
     """
     began = time.monotonic()
-    while members := session(sid, created):
+    while members := session(sid, born):
         late = time.monotonic() - began > TRACKER_S
         for process in members:
             if late or not _is_tracker(process):
@@ -142,8 +170,8 @@ def read_records(folder: Path) -> list[Record]:
     """All records that can be read; a broken file is no record."""
     records = []
     for path in sorted(folder.glob("*.json")):
-        with suppress(OSError, ValueError, TypeError):
-            records.append(Record(**json.loads(path.read_text())))
+        with suppress(OSError, KeyError, TypeError, ValueError):
+            records.append(Record.read(path.read_text()))
     return records
 
 
@@ -163,6 +191,6 @@ def sweep(folder: Path, keep: Collection[int] = ()) -> list[str]:
             continue
         if record.members():
             ended.append(record.model)
-        if kill_session(record.pid, record.created):
+        if kill_session(record.pid, record.born):
             record.remove(folder)
     return ended

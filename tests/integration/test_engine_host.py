@@ -328,4 +328,4 @@ async def test_random_kills_of_host_and_engine_lose_no_start(home: Path) -> None
                 await starting.result().stop(force=True)
             else:
                 assert (victim, isinstance(error, LaunchError) and error.retryable) == ("engine", True), error
-            assert record is None or session(record.pid, record.created) == []
+            assert record is None or session(record.pid, record.born) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -18,9 +19,12 @@ from roundhouse.config import paths
 from roundhouse.config.schema import ModelEntry
 from roundhouse.launchers import log as logs
 from roundhouse.launchers.base import LaunchError, Progress
+from roundhouse.launchers.birth import Birth
+from roundhouse.launchers.process import Child
 from roundhouse.launchers.records import Record, read_record, session, sweep
 from roundhouse.launchers.registry import build_launcher
 from tests.support import fakes
+from tests.support.clock import Clock
 from tests.support.waiting import gone, until
 
 pytestmark = pytest.mark.integration
@@ -32,6 +36,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ROUNDHOUSE_ENGINE_KEY", "key-of-the-engines")
     monkeypatch.setenv("LITELLM_MASTER_KEY", "sk-master")
     return tmp_path
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
 
 
 def entry(*flags: str, **more: Any) -> ModelEntry:
@@ -120,13 +129,13 @@ async def test_children_do_not_outlive_their_engine(how: str) -> None:
     engine = await build_launcher(entry("--child")).start(ignore)
     record = read_record(paths.engine_records(), "m")
     assert record is not None
-    assert len(session(record.pid, record.created)) == 2
+    assert len(session(record.pid, record.born)) == 2
     if how == "kill":
         os.kill(engine.pid, signal.SIGKILL)
         exit_ = await engine.exited()
         assert exit_.code == -signal.SIGKILL
     await engine.stop(force=how == "kill")
-    assert session(record.pid, record.created) == []
+    assert session(record.pid, record.born) == []
 
 
 async def test_a_port_in_use_is_said_before_anything_is_started() -> None:
@@ -182,7 +191,93 @@ async def test_an_engine_of_another_configuration_is_ended_instead() -> None:
 
 async def test_a_stranger_with_a_recorded_pid_is_left_alone() -> None:
     stranger = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
-    Record("m", stranger.pid, time.time() - 10_000, "x", 1).write(paths.engine_records())
+    born = Birth.of(stranger.pid)
+    earlier = Birth(born.boot, born.ticks - 1)
+    Record("m", stranger.pid, earlier, "x", 1).write(paths.engine_records())
+    assert await build_launcher(entry()).adopt() is None
+    assert sweep(paths.engine_records()) == []
+    assert stranger.returncode is None
+    stranger.kill()
+    await stranger.wait()
+
+
+@pytest.mark.parametrize("step_s", [3600, -3600, 1])
+async def test_setting_the_clock_changes_no_engine(clock: Clock, step_s: float) -> None:
+    it = entry("--child")
+    engine = await build_launcher(it).start(ignore)
+    assert isinstance(engine, Child)
+    before = engine.pids()
+    clock.step(step_s)
+    assert (engine.pids(), len(before)) == (before, 2)
+    record = read_record(paths.engine_records(), "m")
+    assert record is not None
+    assert (record.alive, {process.pid for process in record.members()}) == (True, before)
+    adopted = await build_launcher(it).adopt()
+    assert adopted is not None
+    assert adopted.pid == engine.pid
+    os.kill(engine.pid, signal.SIGKILL)
+    await adopted.exited()
+    clock.step(-2 * step_s)
+    assert len(engine.pids()) == 1  # its child
+    assert await asyncio.to_thread(sweep, paths.engine_records()) == ["m"]
+    assert engine.pids() == frozenset()
+
+
+def as_before(**changes: Any) -> None:
+    """Write the record of ``m`` as an older version did, but with ``changes``: its start by the clock."""
+    path = paths.engine_records() / "m.json"
+    document = json.loads(path.read_text())
+    created = psutil.Process(document["pid"]).create_time()
+    del document["born"]
+    path.write_text(json.dumps({**document, "created": created, **changes}))
+
+
+async def test_an_engine_of_an_older_versions_record_is_adopted_and_recorded_anew(clock: Clock) -> None:
+    it = entry("--child")
+    engine = await build_launcher(it).start(ignore)
+    as_before()
+    adopted = await build_launcher(it).adopt()
+    assert adopted is not None
+    assert adopted.pid == engine.pid
+    clock.step(3600)
+    record = read_record(paths.engine_records(), "m")
+    assert record is not None
+    assert (record.born, len(record.members())) == (Birth.of(engine.pid), 2)
+    await adopted.stop(force=True)
+
+
+@pytest.mark.parametrize("step_s", [3600, -3600])
+async def test_an_engine_of_an_older_versions_record_is_known_by_its_port_if_the_clock_was_set(
+    clock: Clock, step_s: float
+) -> None:
+    it = entry("--child")
+    engine = await build_launcher(it).start(ignore)
+    as_before()
+    clock.step(step_s)
+    adopted = await build_launcher(it).adopt()
+    assert adopted is not None
+    assert adopted.pid == engine.pid
+    as_before()
+    clock.step(-2 * step_s)
+    assert await asyncio.to_thread(sweep, paths.engine_records()) == ["m"]
+    assert gone(engine.pid)
+
+
+async def test_children_of_an_older_versions_record_are_ended_though_their_engine_is_dead() -> None:
+    engine = await build_launcher(entry("--child")).start(ignore)
+    assert isinstance(engine, Child)
+    as_before()
+    os.kill(engine.pid, signal.SIGKILL)
+    await engine.exited()
+    assert len(engine.pids()) == 1
+    assert await asyncio.to_thread(sweep, paths.engine_records()) == ["m"]
+    assert engine.pids() == frozenset()
+
+
+async def test_a_stranger_with_the_pid_of_an_older_versions_record_is_left_alone() -> None:
+    stranger = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
+    Record("m", stranger.pid, Birth.of(stranger.pid), "x", 1).write(paths.engine_records())
+    as_before(created=psutil.Process(stranger.pid).create_time() - 10_000)
     assert await build_launcher(entry()).adopt() is None
     assert sweep(paths.engine_records()) == []
     assert stranger.returncode is None
@@ -197,7 +292,7 @@ async def test_sweeping_ends_children_whose_engine_is_dead() -> None:
     os.kill(engine.pid, signal.SIGKILL)
     await engine.exited()
     assert await asyncio.to_thread(sweep, paths.engine_records()) == ["m"]
-    assert session(record.pid, record.created) == []
+    assert session(record.pid, record.born) == []
 
 
 async def test_engines_do_not_see_the_gateways_secrets() -> None:
