@@ -22,11 +22,15 @@ def require_fit(settings: Settings, choice: Literal["auto", "hub", "tiny"]) -> N
     tiny = choice == "tiny" or (choice == "auto" and recorded() is Source.TINY)
     if tiny or is_cpu(paths.engine_python()):
         return
+    from roundhouse.footprint.card import CardError
     from roundhouse.footprint.ram import machine_ram
     from roundhouse.plan import devices, report, subjects
 
     ram = machine_ram()
-    places = devices.devices(settings.residency, None, ram)
+    try:
+        places = devices.devices(settings.residency, None, ram)
+    except CardError as error:
+        raise CliError(str(error)) from error
     if not places:
         return
     capacities = {it.id: it.room.capacity for it in places}

@@ -15,6 +15,7 @@ from roundhouse.cli.errors import REFUSED, USAGE, CliError
 from roundhouse.config import paths
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import ResidencySettings, Settings
+from roundhouse.footprint.card import CardError
 from roundhouse.footprint.estimate import FilesError, FlagsError
 from roundhouse.footprint.files import cached, is_folder
 from roundhouse.footprint.need import MIB
@@ -86,6 +87,8 @@ def command(
         plan = _plan(Asked(device, ram, profile, models))
     except (ConfigError, FilesError, FlagsError) as error:
         raise CliError(str(error), USAGE) from error
+    except CardError as error:
+        raise CliError(f"{error}; --device plans for a card without asking it") from error
     if as_json:
         click.echo(json.dumps(report.as_json(plan), indent=2))
     else:
@@ -96,7 +99,7 @@ def command(
 
 
 def _plan(asked: Asked) -> report.Plan:
-    """Raises ConfigError, FilesError or FlagsError."""
+    """Raises CardError, ConfigError, FilesError or FlagsError."""
     ram = asked.ram or machine_ram()
     settings = None if asked.models else load_settings(_config_file(asked.profile), elsewhere=asked.ram is not None)
     residency = ResidencySettings() if settings is None else settings.residency

@@ -16,7 +16,7 @@ from pathlib import Path
 from roundhouse.config import paths
 from roundhouse.config.schema import ModelEntry, VllmLauncher
 from roundhouse.footprint import estimate
-from roundhouse.footprint.card import card_bytes
+from roundhouse.footprint.card import CardError, card_bytes
 from roundhouse.footprint.estimate import FilesError, FlagsError
 from roundhouse.footprint.need import Footprint
 from roundhouse.launchers.base import Engine, LaunchError, Progress, SleepError
@@ -124,8 +124,8 @@ class VllmProcess(ProcessLauncher):
         memory = self._launcher.memory
         found: Footprint | None = None
         if not is_cpu(paths.engine_python()):
-            device = card_bytes()
-            with suppress(LaunchError, FilesError, FlagsError):
+            with suppress(LaunchError, FilesError, FlagsError, CardError):
+                device = card_bytes()
                 found = estimate.of(self.weights(), self._launcher.args, device).footprint(device)
         if memory is None:
             return found

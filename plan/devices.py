@@ -15,22 +15,28 @@ DEFAULT_CARD = 16 * GIB
 
 
 def devices(settings: ResidencySettings, asked: int | None, ram: int, assume: bool = False) -> list[DevicePlan]:
-    """The devices whose memory is known. ``asked``: plan for a card of that size; ``assume``: for the default one."""
+    """The devices whose memory is known: those of the YAML are the cards that CUDA shows, in their order.
+
+    ``asked``: plan for a card of that size; ``assume``: for the default one.
+
+    Raises:
+        CardError: there is a card, and it does not answer.
+    """
     budget = ram // 2 if settings.ram_budget is None else int(settings.ram_budget)
     result = []
-    for it in settings.devices:
-        capacity, origin = _capacity(it, asked, assume)
+    for number, it in enumerate(settings.devices):
+        capacity, origin = _capacity(it, number, asked, assume)
         if capacity is not None:
             result.append(DevicePlan(it.id, Room(capacity, int(it.reserve), budget), origin))
     return result
 
 
-def _capacity(it: Device, asked: int | None, assume: bool) -> tuple[int | None, str]:
+def _capacity(it: Device, number: int, asked: int | None, assume: bool) -> tuple[int | None, str]:
     if asked is not None:
         return shown_bytes(asked), _shown(asked)
     if it.memory is not None:
         return int(it.memory), "residency.devices.memory"
-    found = card_bytes()
+    found = card_bytes(number)
     if found is not None:
         return found, "what the driver says"
     where = f"{_shown(DEFAULT_CARD)}, for there is none here; --device plans for another"

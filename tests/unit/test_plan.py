@@ -37,7 +37,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """``roundhouse plan`` on a machine without a card, a hub and anything in the hub's cache."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(cli, "hub_reachable", lambda: False)
-    monkeypatch.setattr(devices, "card_bytes", lambda: None)
+    monkeypatch.setattr(devices, "card_bytes", lambda number: None)
     monkeypatch.setattr(paths, "load_env_file", lambda: None)
     monkeypatch.delenv("ROUNDHOUSE_CONFIG", raising=False)
 
@@ -178,6 +178,25 @@ def test_the_smallest_change_comes_first(run: Run, tmp_path: Path, monkeypatch: 
     assert advice("--max-model-len=8192", "--kv-cache-memory-bytes=1G") == "set --kv-cache-memory-bytes=1536M"
 
 
+def test_a_card_that_does_not_answer_is_one_line_and_exit_code_1(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(number: int) -> int:
+        raise card.CardError("the NVIDIA driver does not answer (Driver/library version mismatch): see 'nvidia-smi'")
+
+    monkeypatch.setattr(devices, "card_bytes", silent)
+    result = run()
+    assert code(result) == 1
+    assert "version mismatch): see 'nvidia-smi'; --device plans for a card without asking it" in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert code(run("--device", "16GiB")) == 0
+    monkeypatch.setenv("ROUNDHOUSE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(check, "is_cpu", lambda _: False)
+    with pytest.raises(CliError, match="does not answer") as error:
+        check.require_fit(load_settings(paths.default_config_file("rtx5080")), "auto")
+    assert error.value.code == 1
+
+
 def test_what_no_quantisation_saves_is_split_between_card_and_ram(run: Run) -> None:
     (it,) = told(run("--device", "16GiB", "--json", "--model", "Qwen/Qwen2.5-72B-Instruct-AWQ"))["models"].values()
     assert "llama.cpp's server" in it["advice"]
@@ -296,7 +315,7 @@ def a_card_of_16_gb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUNDHOUSE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(check, "is_cpu", lambda _: False)
-    monkeypatch.setattr(devices, "card_bytes", lambda: card.shown_bytes(16 * GIB))
+    monkeypatch.setattr(devices, "card_bytes", lambda number: card.shown_bytes(16 * GIB))
 
 
 @pytest.mark.usefixtures("a_card_of_16_gb")
@@ -325,7 +344,7 @@ def test_up_goes_on_where_the_plan_does_not_know(
 def test_up_asks_nothing_where_there_is_no_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUNDHOUSE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(check, "is_cpu", lambda _: False)
-    monkeypatch.setattr(devices, "card_bytes", lambda: None)
+    monkeypatch.setattr(devices, "card_bytes", lambda number: None)
     changed(tmp_path, monkeypatch, in_16_bits)
     check.require_fit(load_settings(tmp_path / "changed.yaml"), "auto")
 
