@@ -112,7 +112,7 @@ def _plan(asked: Asked) -> report.Plan:
         found = [it for it in subjects.of_settings(settings, capacities, network) if it.device in capacities]
     budget = residency.ram_budget
     note = memlock_note(None if budget is None or asked.ram else int(budget))
-    return report.make(found, places, ram, (note,) if note else ())
+    return report.make(found, places, ram, (note,) if note else (), on_cpu=asked.profile == "cpu")
 
 
 def _config_file(profile: paths.Profile | None) -> Path:

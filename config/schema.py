@@ -47,6 +47,11 @@ class ResidencySettings(Strict):
     ram_budget: Size | None = Field(
         None, description="RAM that sleeping models' weights may take; by default half of the machine's."
     )
+    exact_pinning: bool = Field(
+        False,
+        description="Whether torch pins exactly what a sleeping model's weights need, instead of up to twice as much; "
+        "no card has confirmed it yet.",
+    )
     default: str | None = Field(
         None, description="The model that comes back onto its device when nobody wants another."
     )

@@ -43,9 +43,11 @@ class Flags:
     max_num_batched_tokens: int | None = None
     gpu_memory_utilization: float = UTILIZATION
     kv_cache_memory_bytes: int | None = None
+    block_size: int | None = None
     quantization: str | None = None
     dtype: str = "auto"
     enforce_eager: bool = False
+    offload_graphs: bool = False
     images: int | None = None
     max_pixels: int | None = None
 
@@ -90,9 +92,11 @@ def parse(args: Sequence[str]) -> Flags:
         max_num_batched_tokens=known.max_num_batched_tokens,
         gpu_memory_utilization=known.gpu_memory_utilization,
         kv_cache_memory_bytes=known.kv_cache_memory_bytes,
+        block_size=known.block_size,
         quantization=known.quantization,
         dtype=known.dtype,
         enforce_eager=eager,
+        offload_graphs=known.sleep_mode_offload_cudagraph and not eager,
         images=images if isinstance(images, int) else None,
         max_pixels=pixels if isinstance(pixels, int) and pixels > 0 else None,
     )
@@ -162,9 +166,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-num-batched-tokens", type=_size)
     parser.add_argument("--gpu-memory-utilization", type=_share, default=UTILIZATION)
     parser.add_argument("--kv-cache-memory-bytes", type=_size)
+    parser.add_argument("--block-size", type=_size)
     parser.add_argument("--quantization", "-q")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--enforce-eager", action="store_true")
+    parser.add_argument("--sleep-mode-offload-cudagraph", action="store_true")
     parser.add_argument("--optimization", "--optimization-level", "-O")
     parser.add_argument("--limit-mm-per-prompt", type=_mapping, default={}, action=_Merge)
     parser.add_argument("--mm-processor-kwargs", type=_mapping, default={}, action=_Merge)

@@ -18,6 +18,10 @@ it is there (``v1/worker/gpu_worker.py``), so it comes on top of the share that 
 GRAPHS_BYTES = int(0.30 * GIB)
 """CUDA graphs: vLLM's start says 0.1 to 0.5 GiB; none with ``--enforce-eager``."""
 
+GRAPHS_OFFLOADED_BYTES = int(0.10 * GIB)
+"""What ``--sleep-mode-offload-cudagraph`` is trusted to move of the graphs to RAM while an engine sleeps. Their pool
+goes, by what vLLM's source says; the driver's own part of a graph stays, and nobody has published how they compare."""
+
 RUNTIME_BYTES = int(0.25 * GIB)
 """cuBLAS' and attention's workspaces, and what is allocated without torch: 0.1 to 0.3 GiB.
 
@@ -48,7 +52,13 @@ DEFAULT_MAX_PIXELS = 12_845_056
 
 def residual_bytes(flags: Flags) -> int:
     """What stays on the card while an engine sleeps."""
-    return CONTEXT_BYTES + RUNTIME_BYTES + (0 if flags.enforce_eager else GRAPHS_BYTES)
+    graphs = 0 if flags.enforce_eager else GRAPHS_BYTES
+    return CONTEXT_BYTES + RUNTIME_BYTES + graphs - (GRAPHS_OFFLOADED_BYTES if flags.offload_graphs else 0)
+
+
+def offloaded_bytes(flags: Flags) -> int:
+    """What of its graphs may be in RAM while it sleeps, at whatever level: all of them."""
+    return GRAPHS_BYTES if flags.offload_graphs else 0
 
 
 def activation_bytes(shapes: Shapes, flags: Flags, total: int | None) -> int:

@@ -13,6 +13,14 @@ LAYER = re.compile(r"\blayers\.(\d+)\.")
 NOT_QUANTISED = re.compile(r"visual|vision|embed|lm_head|norm|router|mlp\.gate\.", re.IGNORECASE)
 """What quantisers leave in 16 bits: vision towers, embeddings, the output layer, norms, a router of experts."""
 
+FUSED = (
+    (re.compile(r"\b[qkv]_proj\b"), "qkv_proj"),
+    (re.compile(r"\b(gate|up)_proj\b"), "gate_up_proj"),
+    (re.compile(r"\bexperts\.\d+\.w?[13]\b"), "experts.gate_up_proj"),
+    (re.compile(r"\bexperts\.\d+\."), "experts."),
+)
+"""vLLM keeps these as one tensor."""
+
 
 def loaded(tensors: Sequence[Tensor], shapes: Shapes | None, quantised: Quantisation) -> tuple[Tensor, ...]:
     """The stored ``tensors`` as vLLM keeps them: 32-bit floats become 16 bits, and what it quantises itself shrinks.
@@ -33,6 +41,13 @@ def _loaded(it: Tensor, quantised: Quantisation) -> Tensor:
     if not quantised.stored and linear:
         return Tensor(it.name, "U8", it.shape, int(it.count * quantised.bits / 8))
     return it
+
+
+def fused(name: str) -> str:
+    """The name of the tensor as part of which vLLM keeps the one called ``name``."""
+    for pattern, into in FUSED:
+        name = pattern.sub(into, name)
+    return name
 
 
 def total(tensors: Iterable[Tensor]) -> int:

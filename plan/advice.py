@@ -111,13 +111,21 @@ def _with(it: Estimate, card: Card, bits: int, context: int) -> Estimate:
     if context != (it.context or SHORTEST):
         flags = replace(flags, max_model_len=context, any_length=False)
     if flags.kv_cache_memory_bytes is not None and it.cache is not None:
-        needed = it.cache.needed(context, bits)
         most = card.room - (it.weights or 0) - it.overhead
-        size = min(most, max(needed, flags.kv_cache_memory_bytes))
-        if size < flags.kv_cache_memory_bytes or needed > flags.kv_cache_memory_bytes:
-            size = max(needed, size // CACHE_STEP * CACHE_STEP)
+        size = _cache_size(flags.kv_cache_memory_bytes, it.cache.needed(context, bits), most)
         flags = replace(flags, kv_cache_memory_bytes=size)
     return replace(it, flags=flags)
+
+
+def _cache_size(given: int, needed: int, most: int) -> int:
+    """A cache of ``needed`` bytes at least and ``most`` at most, nearest to ``given``, in whole steps."""
+    if needed <= given <= most:
+        return given
+    for step in (CACHE_STEP, MIB):
+        low, high = -(-needed // step) * step, most // step * step
+        if low <= high:
+            return low if needed > given else high
+    return -(-needed // MIB) * MIB  # it does not fit
 
 
 def _words(before: Estimate, after: Estimate) -> str:

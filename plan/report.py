@@ -7,12 +7,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from roundhouse.footprint.need import GIB, Footprint
+from roundhouse.launchers.engine_host import HOST_BYTES
 from roundhouse.plan.advice import CACHE_STEP, LOW_SHARE, Card, advise, longest, with_cache_of
 from roundhouse.plan.fit import Beside, Candidate, Room, beside, fixed_bytes, rungs, together
 from roundhouse.plan.subjects import Subject
 
-PROCESS_BYTES = int(1.3 * GIB)
-"""RAM of one vLLM server beside its pinned weights: 1 280 MiB measured with vLLM for the CPU, a tiny model."""
+ENGINE_BYTES = int(2.75 * GIB)
+"""RAM of one vLLM server on a card beside its pinned weights: a server and an EngineCore of about 1 GiB each (985 MiB
+were resident after the imports of vLLM 0.32 for CUDA), and 0.3 to 0.5 GiB of host memory for the CUDA context."""
+
+ENGINE_BYTES_CPU = int(1.3 * GIB)
+"""And of one for the CPU, which is a single process: 1 280 MiB measured, with a tiny model."""
+
+COMMAND_BYTES = int(1.3 * GIB)
+"""RAM of another server beside what it keeps of its weights there, which nobody tells (assumed)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +48,7 @@ class ModelPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything: ``ram`` is the machine's, ``pairs`` may be awake side by side."""
+    """Everything: ``ram`` is the machine's, ``pairs`` may be awake side by side; ``on_cpu``: no engine has a card."""
 
     devices: tuple[DevicePlan, ...]
     ram: int
@@ -48,6 +56,7 @@ class Plan:
     models: Mapping[str, ModelPlan]
     pairs: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    on_cpu: bool = False
 
     @property
     def pinned(self) -> int:
@@ -55,9 +64,17 @@ class Plan:
         return sum(it.footprint.pinned for it in self.models.values() if it.level == 1 and it.footprint is not None)
 
     @property
+    def processes(self) -> int:
+        """RAM of all engines' processes that may live at once, and of the engine host."""
+        living = [it.subject for it in self.models.values() if it.fits is not False]
+        vllm = sum(it.vllm for it in living)
+        each = ENGINE_BYTES_CPU if self.on_cpu else ENGINE_BYTES
+        return vllm * each + (len(living) - vllm) * COMMAND_BYTES + (HOST_BYTES if vllm else 0)
+
+    @property
     def ram_needed(self) -> int:
-        """Pinned weights and the processes of all engines that may live at once."""
-        return self.pinned + PROCESS_BYTES * sum(it.fits is not False for it in self.models.values())
+        """Pinned weights and processes."""
+        return self.pinned + self.processes
 
     @property
     def fits(self) -> bool | None:
@@ -83,8 +100,10 @@ def make(
     devices: Sequence[DevicePlan],
     ram: int,
     notes: tuple[str, ...] = (),
+    *,
+    on_cpu: bool = False,
 ) -> Plan:
-    """Plan for ``subjects`` on ``devices``; at least one device."""
+    """Plan for ``subjects`` on ``devices``; at least one device. ``on_cpu``: the set-up is one without a card."""
     rooms = {it.id: it.room for it in devices}
     sized = _sized(subjects, rooms)
     candidates = {it.name: c for it in sized if (c := _candidate(it, rooms[it.device])) is not None}
@@ -99,7 +118,7 @@ def make(
         for subject in (it for it in sized if it.device == device.id):
             models[subject.name] = _model(subject, candidates, here, levels, device.room, alone[subject.name], ram)
     order = {it.name: models[it.name] for it in sized}
-    return Plan(tuple(devices), ram, budget, order, tuple(pairs), notes)
+    return Plan(tuple(devices), ram, budget, order, tuple(pairs), notes, on_cpu)
 
 
 def _device_of(name: str, subjects: Sequence[Subject]) -> str:
@@ -236,6 +255,7 @@ def _model_json(it: ModelPlan) -> dict[str, Any]:
         "quantisation": found.quantised.name if found is not None else None,
         "awake_gib": _gib(it.footprint.awake) if it.footprint is not None else None,
         "peak_gib": _gib(found.peak) if found is not None and cache is not None else None,
+        "loaded_gib": _gib(found.loaded) if found is not None else None,
         "residual_gib": _gib(it.footprint.residual) if it.footprint is not None else None,
         "pinned_gib": _gib(it.footprint.pinned) if it.footprint is not None else None,
         "source": found.files.source if found is not None else None,

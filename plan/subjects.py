@@ -28,7 +28,7 @@ class Subject:
     """A model to plan for. ``memory``: what the YAML says it takes; ``problem``: why nothing can be told of it.
 
     ``levels``: the sleep levels it may use; ``fixed``: it never leaves its device; ``free_size``: its arguments are
-    ours to choose.
+    ours to choose; ``vllm``: vLLM serves it.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Subject:
     levels: tuple[int, ...] = ()
     fixed: bool = False
     free_size: bool = False
+    vllm: bool = True
 
     def footprint(self, capacity: int) -> Footprint | None:
         """What it needs of a device of ``capacity`` bytes, the YAML's word first."""
@@ -50,7 +51,8 @@ class Subject:
 
 def of_settings(settings: Settings, capacities: dict[str, int], network: bool) -> list[Subject]:
     """Every model of the YAML. ``capacities``: bytes of each device; ``network``: the hub may be asked."""
-    return [_of_entry(entry, capacities.get(entry.device), network) for entry in settings.models.values()]
+    exact = settings.residency.exact_pinning
+    return [_of_entry(entry, capacities.get(entry.device), network, exact) for entry in settings.models.values()]
 
 
 def of_folders(models: Sequence[str], device: str, capacity: int, network: bool) -> list[Subject]:
@@ -70,17 +72,17 @@ def _unique(name: str, taken: Iterable[str]) -> str:
     return result
 
 
-def _of_entry(entry: ModelEntry, capacity: int | None, network: bool) -> Subject:
+def _of_entry(entry: ModelEntry, capacity: int | None, network: bool, exact: bool) -> Subject:
     it = entry.launcher
     memory = int(it.memory) if it.memory is not None else None
     subject = Subject(entry.name, entry.device, memory=memory, fixed=it.pinned)
     if not isinstance(it, VllmLauncher):
         problem = None if memory is not None else "what a command takes cannot be told: set launcher.memory"
-        return replace(subject, problem=problem)
+        return replace(subject, problem=problem, vllm=False)
     subject = replace(subject, levels=_levels(it))
     try:
         model = os.path.expanduser(Template(it.model).safe_substitute(os.environ))
-        found = estimate.of(model, it.args, capacity, network=network)
+        found = estimate.of(model, it.args, capacity, network=network, exact_pinning=exact)
         return replace(subject, estimate=found)
     except (FilesError, FlagsError) as error:
         return replace(subject, problem=str(error))

@@ -101,6 +101,7 @@ def _remarks(plan: Plan) -> list[Text]:
             result.append(Text(f"{name} does not fit: {it.advice}.", "red"))
         elif it.advice:
             result.append(Text(f"{name} {it.advice}.", "yellow"))
+    result += [Text(line, "yellow") for it in plan.models.values() if (line := _loading(it, plan))]
     unknown: dict[str, list[str]] = {}
     for name, it in plan.models.items():
         for text in it.unknown:
@@ -110,6 +111,16 @@ def _remarks(plan: Plan) -> list[Text]:
     if limits:
         result.append(Text("* the model's own limit; the cache would hold more.", "dim"))
     return result
+
+
+def _loading(it: ModelPlan, plan: Plan) -> str | None:
+    """What to know of a model that takes more while it is loaded than it does afterwards."""
+    found = it.subject.estimate
+    capacity = next(device.room.capacity for device in plan.devices if device.id == it.subject.device)
+    working = found.working(capacity) if found is not None else None
+    if found is None or not it.fits or it.subject.memory is not None or (found.loaded or 0) <= (working or 0):
+        return None
+    return f"{it.subject.name} needs {_size(found.loaded)} while its weights are loaded, {_size(working)} afterwards."
 
 
 def _limited(it: ModelPlan) -> bool:

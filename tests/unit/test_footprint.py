@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from roundhouse.config import paths
+from roundhouse.config.load import load_settings
 from roundhouse.config.schema import VllmLauncher
 from roundhouse.footprint import estimate, overhead
 from roundhouse.footprint.cache import Cache
@@ -16,9 +18,10 @@ from roundhouse.footprint.estimate import Estimate
 from roundhouse.footprint.files import SHIPPED
 from roundhouse.footprint.flags import FlagsError, parse
 from roundhouse.footprint.headers import Tensor
+from roundhouse.footprint.loading import loading_bytes
 from roundhouse.footprint.need import GIB, MIB
 from roundhouse.footprint.pinned import pinned_bytes
-from roundhouse.footprint.quantisation import BF16, quantisation
+from roundhouse.footprint.quantisation import AWQ, BF16, quantisation
 from roundhouse.footprint.shapes import shapes
 from roundhouse.footprint.weights import from_shapes, total
 from tests.support import models
@@ -27,6 +30,7 @@ CONFIGS: dict[str, dict[str, Any]] = json.loads(SHIPPED.read_text(encoding="utf-
 VL, TEXT, CODER = (f"Qwen/Qwen2.5-{it}-Instruct" for it in ("VL-7B", "14B", "Coder-7B"))
 CARD = int(15.48 * GIB)
 COMMON = ("--max-num-batched-tokens=2048",)
+LOW = ("--gpu-memory-utilization=0.1",)
 ARGS = {
     VL: (
         *COMMON,
@@ -179,6 +183,23 @@ def test_pinned_blocks_are_powers_of_two() -> None:
     assert pinned_bytes([]) == 0
 
 
+def test_pinned_blocks_are_what_was_asked_for_where_pinning_is_exact() -> None:
+    assert pinned_bytes([Tensor("a", "U8", (), 65 * MIB)], exact=True) == 66 * MIB
+    assert pinned_bytes([Tensor(f"{i}", "U8", (), 6 * MIB) for i in range(3)], exact=True) == 20 * MIB
+    assert pinned_bytes([Tensor(f"{i}", "U8", (), 1000) for i in range(10)], exact=True) == 2 * MIB
+    assert pinned_bytes([], exact=True) == 0
+
+
+@pytest.mark.parametrize(("name", "gib"), [(VL, 6.95), (TEXT, 9.56), (CODER, 5.37)])
+def test_exact_pinning_takes_little_more_than_the_weights(name: str, gib: float) -> None:
+    it = estimate.of(f"{name}-AWQ", ARGS[name], CARD, exact_pinning=True)
+    assert it.pinned == pytest.approx(gib * GIB, rel=0.002)
+    assert it.with_flags(CARD, max_num_seqs=2).pinned == it.pinned
+    full = estimate.of(name, ARGS[name], CARD, exact_pinning=True).as_awq(CARD)
+    assert full is not None
+    assert full.pinned == it.pinned
+
+
 def test_pinned_is_between_the_weights_and_twice_of_them(folders: dict[tuple[str, str], Path]) -> None:
     for key, folder in folders.items():
         it = of(folder, key[0])
@@ -214,16 +235,131 @@ def test_missing_shards_are_counted_by_the_index(folders: dict[tuple[str, str], 
     it = estimate.of(str(folder))
     assert it.weights == of(folders[CODER, "awq"], CODER).weights
     assert it.unknown == ("1 of 2 weight files are not here: their size is from the index",)
+    exact = estimate.of(str(folder), exact_pinning=True)
+    assert it.weights is not None
+    assert exact.pinned is not None
+    assert it.weights < exact.pinned < 1.1 * it.weights
 
 
-def test_a_window_bounds_the_cache() -> None:
-    cache = Cache(numbers=1000, windowed=5000, window=1024, step=2048)
-    assert cache.needed(1000, 16) == 6000 * 1000 * 2
-    assert cache.needed(100_000, 16) == (1000 * 100_000 + 5000 * 3072) * 2
-    for tokens in (10, 1024, 3072, 3073, 50_000):
-        assert cache.holds(cache.needed(tokens, 8), 8) == tokens
-    assert Cache(0, 100, 1024, 2048).holds(10**9, 16) is None
-    assert cache.holds(-5, 16) == 0
+VLLM_LONGEST = {
+    "qwen-vl-7b": 74_880,
+    "qwen-14b": 27_280,
+    "qwen-coder-7b": 74_880,
+    "qwen-vl-3b": 14_544,
+    "qwen-3b": 43_664,
+    "qwen-coder-3b": 43_664,
+    "qwen-32b": 16_880,
+}
+"""What vLLM 0.32 for CUDA calls the estimated maximum model length, with the caches that we ship."""
+
+
+@pytest.mark.parametrize("profile", paths.FOR_A_CARD)
+def test_the_longest_context_is_vllms_own_and_what_we_ship_is_below_it(profile: paths.Profile) -> None:
+    for name, entry in load_settings(paths.default_config_file(profile)).models.items():
+        if not isinstance(entry.launcher, VllmLauncher):
+            continue
+        it = estimate.of(entry.launcher.model, entry.launcher.args, CARD)
+        assert it.cache is not None
+        assert it.flags.kv_cache_memory_bytes is not None
+        assert it.cache.holds(it.flags.kv_cache_memory_bytes, it.flags.kv_bits) == VLLM_LONGEST[name]
+        assert it.context is not None
+        assert it.context <= VLLM_LONGEST[name]
+
+
+def test_vllm_keeps_a_block_back_and_hands_out_whole_ones(folders: dict[tuple[str, str], Path]) -> None:
+    """With exactly 2 GiB for 16 384 tokens of 128 KiB, vLLM says that 16 368 fit, and does not start."""
+    cache = Cache(numbers=2 * 8 * 128, layers=64)
+    assert cache.holds(2 * GIB, 8) == 16_368
+    assert cache.needed(16_368, 8) == 2 * GIB
+    assert cache.needed(16_369, 8) == cache.needed(16_384, 8) == 2 * GIB + 2 * MIB
+    exact = of(folders[TEXT, "awq"], TEXT, "--max-model-len=8192", "--kv-cache-memory-bytes=1536M", *LOW)
+    one_more = of(folders[TEXT, "awq"], TEXT, "--max-model-len=8192", "--kv-cache-memory-bytes=1539M", *LOW)
+    assert (exact.fits_in(CARD, CARD), one_more.fits_in(CARD, CARD)) == (False, True)
+
+
+def test_the_block_is_the_one_that_was_asked_for() -> None:
+    for args, block in (((), 16), (("--block-size=64",), 64)):
+        cache = estimate.of("Qwen/Qwen2.5-14B-Instruct-AWQ", args, CARD).cache
+        assert cache is not None
+        assert (cache.block, cache.needed(1, 16)) == (block, 2 * block * 196_608)
+
+
+WINDOWS = {
+    # full, windowed layers, window, step, block: bytes and the longest context in them, as vLLM 0.32 has it
+    (5, 29, 1024, 2048, 16): ((2**28, 21_584), (2**30, 178_880), (2**24, 448)),
+    (21, 21, 4096, 2048, 16): ((2**28, 6_224), (2**30, 41_696), (2**24, 368)),
+    (10, 52, 1024, 2048, 16): ((2**28, 3_728), (2**30, 74_016), (2**24, 208)),
+    (12, 13, 128, 512, 32): ((2**28, 18_944), (2**30, 79_424), (2**24, 576)),
+    (12, 17, 100, 500, 16): ((2**28, 14_272), (2**30, 60_544), (2**24, 464)),
+    (12, 18, 100, 500, 16): ((2**28, 19_584), (2**30, 85_120), (2**24, 432)),
+    (36, 3, 1000, 2048, 16): ((2**28, 6_848), (2**30, 28_688), (2**24, 416)),
+    (0, 32, 4096, 2048, 16): ((2**28, 8_160), (2**30, None), (2**24, 480)),
+}
+
+
+@pytest.mark.parametrize("key", list(WINDOWS), ids=str)
+def test_windows_bound_the_cache_as_they_do_in_vllm(key: tuple[int, int, int, int, int]) -> None:
+    full, windowed, window, step, block = key
+    cache = Cache(512, full, windowed, window, step, block)
+    for size, tokens in WINDOWS[key]:
+        assert cache.holds(size, 16) == tokens
+        if tokens is not None:
+            assert cache.needed(tokens, 16) <= size < cache.needed(tokens + 1, 16)
+
+
+def test_a_cache_too_small_for_a_block_holds_nothing() -> None:
+    assert Cache(512, 5, 29, 1024, 2048).holds(-5, 16) == Cache(512, 12).holds(100, 16) == 0
+
+
+LOADING_GIB = {VL: 1.95, TEXT: 2.31, CODER: 1.95}
+"""Nine bytes a weight, for each shape of linear layer: queries with keys and values, output, gate with up, down."""
+
+
+@pytest.mark.parametrize("name", list(LOADING_GIB))
+def test_loading_awq_takes_room_beside_the_weights(folders: dict[tuple[str, str], Path], name: str) -> None:
+    by_headers = of(folders[name, "awq"], name)
+    by_shapes = loading_bytes(from_shapes(shapes(CONFIGS[f"{name}-AWQ"]), AWQ), AWQ)
+    assert by_headers.loading == by_shapes == pytest.approx(LOADING_GIB[name] * GIB, rel=0.01)
+    assert [of(folders[name, it], name).loading for it in ("bf16", "fp8")] == [0, 0]
+
+
+def test_experts_are_repacked_without_being_unpacked() -> None:
+    config = {
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "model_type": "qwen3_moe",
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "num_experts": 128,
+        "moe_intermediate_size": 768,
+    }
+    experts, attention = 128 * 2048 * (2 * 768 + 768), 9 * 2048 * (5120 + 4096)
+    assert loading_bytes(from_shapes(shapes(config), AWQ), AWQ) == experts + attention
+
+
+def test_what_loading_takes_counts_where_it_is_more_than_what_comes_after() -> None:
+    big = estimate.of("Qwen/Qwen2.5-32B-Instruct-AWQ", ("--max-num-seqs=4", "--kv-cache-memory-bytes=1G", *LOW))
+    small = estimate.of("Qwen/Qwen2.5-3B-Instruct-AWQ", ("--max-num-seqs=4", "--kv-cache-memory-bytes=1G", *LOW))
+    assert big.awake(24 * GIB) == big.loaded == pytest.approx(22.44 * GIB, rel=0.001)
+    assert big.fits_in(24 * GIB, 22 * GIB) is False
+    assert small.loaded is not None
+    assert small.awake(24 * GIB) == small.working(24 * GIB) > small.loaded
+
+
+def test_graphs_that_go_to_ram_leave_a_part_of_themselves_on_the_card() -> None:
+    def sized(*args: str) -> Estimate:
+        return estimate.of("Qwen/Qwen2.5-14B-Instruct-AWQ", args, CARD)
+
+    stays, goes = sized(), sized("--sleep-mode-offload-cudagraph")
+    assert goes.residual == stays.residual - overhead.GRAPHS_OFFLOADED_BYTES
+    assert stays.pinned is not None
+    assert goes.pinned == stays.pinned + overhead.GRAPHS_BYTES
+    eager = sized("--enforce-eager", "--sleep-mode-offload-cudagraph")
+    assert (eager.residual, eager.pinned) == (sized("--enforce-eager").residual, stays.pinned)
 
 
 @pytest.mark.parametrize(

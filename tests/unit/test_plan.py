@@ -21,6 +21,7 @@ from roundhouse.config.load import load_settings
 from roundhouse.footprint import card
 from roundhouse.footprint.files import SHIPPED
 from roundhouse.footprint.need import GIB, Footprint
+from roundhouse.launchers.engine_host import HOST_BYTES
 from roundhouse.plan import devices
 from roundhouse.plan.fit import Candidate, Room, beside, rungs, together
 from tests.support import models
@@ -28,6 +29,8 @@ from tests.support import models
 CONFIGS: dict[str, dict[str, Any]] = json.loads(SHIPPED.read_text(encoding="utf-8"))
 ORIGINAL = ("Qwen2.5-VL-7B-Instruct", "Qwen2.5-14B-Instruct", "Qwen2.5-Coder-7B-Instruct")
 """In 16 bits, at a share of 0.85 of 16 GB: a set-up that people have tried, and that cannot work."""
+
+LOW = "--gpu-memory-utilization=0.1"
 
 Run = Callable[..., Result]
 
@@ -175,7 +178,53 @@ def test_the_smallest_change_comes_first(run: Run, tmp_path: Path, monkeypatch: 
     assert advice("--max-model-len=49152", "--kv-cache-dtype=fp8") == "set --max-model-len=40960"
     assert advice("--max-model-len=65536") == "set --kv-cache-dtype=fp8 --max-model-len=40960"
     assert advice("--max-model-len=8192", "--gpu-memory-utilization=0.97") == "set --gpu-memory-utilization=0.94"
-    assert advice("--max-model-len=8192", "--kv-cache-memory-bytes=1G") == "set --kv-cache-memory-bytes=1536M"
+    assert advice("--max-model-len=8192", "--kv-cache-memory-bytes=1G") == "set --kv-cache-memory-bytes=1600M"
+
+
+def test_a_cache_is_advised_in_megabytes_that_hold_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def advice(*args: str) -> str:
+        changed(tmp_path, monkeypatch, lambda d: launchers(d)[1].update(args=["--max-num-seqs=4", LOW, *args]))
+        return str(told(run("--device", "16GiB", "--json"))["models"]["qwen-14b"]["advice"])
+
+    # One block, 3 MiB, more than the tokens take.
+    assert advice("--max-model-len=20480", "--kv-cache-memory-bytes=3840M") == "set --kv-cache-memory-bytes=3904M"
+    # 4611 MiB are needed and 4648 are there: no whole step of 64 lies between them.
+    assert advice("--max-model-len=24576", "--kv-cache-memory-bytes=8G") == "set --kv-cache-memory-bytes=4648M"
+
+
+def test_a_model_that_needs_more_while_it_is_loaded_needs_a_card_with_nothing_else_on_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run("--profile", "int4-large", "--device", "24GiB")
+    assert "qwen-32b needs 22.44 GiB while its weights are loaded, 21.37 GiB afterwards." in result.stdout
+    document = yaml.safe_load(paths.default_config_file("int4-large").read_text(encoding="utf-8"))
+    document["residency"]["devices"][0]["reserve"] = "1GiB"
+    (tmp_path / "desktop.yaml").write_text(yaml.safe_dump(document))
+    monkeypatch.setenv("ROUNDHOUSE_CONFIG", str(tmp_path / "desktop.yaml"))
+    result = run("--device", "24GiB", "--json")
+    assert (code(result), told(result)["models"]["qwen-32b"]["fits"]) == (4, False)
+
+
+def test_exact_pinning_lets_all_three_sleep_at_level_1(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(tmp_path, monkeypatch, lambda d: d["residency"].update(exact_pinning=True))
+    plan = told(run("--device", "16GiB", "--json"))
+    assert [it["sleep_level"] for it in plan["models"].values()] == [1, 1, 1]
+    assert plan["combined"]["pinned_gib"] == pytest.approx(21.9, abs=0.1)
+
+
+def test_ram_is_planned_for_two_processes_an_engine_on_a_card_and_one_without(run: Run) -> None:
+    on_card = told(run("--device", "16GiB", "--json"))["combined"]
+    host = HOST_BYTES / GIB
+    assert on_card["ram_needed_gib"] - on_card["pinned_gib"] == pytest.approx(3 * 2.75 + host, abs=0.01)
+    assert told(run("--profile", "cpu", "--json"))["combined"]["ram_needed_gib"] == pytest.approx(
+        4 * 1.3 + host, abs=0.01
+    )
+    big = told(run("--profile", "int4-large", "--device", "24GiB", "--json"))["combined"]
+    assert big["ram_needed_gib"] == pytest.approx(2.75 + 1.3 + host, abs=0.01)
 
 
 def test_a_card_that_does_not_answer_is_one_line_and_exit_code_1(
