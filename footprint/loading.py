@@ -27,7 +27,7 @@ PACKED = 8
 
 
 def loading_bytes(tensors: Iterable[Tensor], quantised: Quantisation) -> int:
-    """The room beside the weights ``tensors`` while they are loaded; 0 where vLLM takes them as they are stored."""
+    """The room beside the weights ``tensors`` while they are loaded; of formats other than AWQ nothing is counted."""
     if quantised.name != "awq":
         return 0
     outputs: defaultdict[tuple[str, int], int] = defaultdict(int)
