@@ -103,7 +103,8 @@ def _on_the_bus() -> bool:
 
 def _card_error(error: Exception) -> CardError:
     remedy = "see 'nvidia-smi'; after an update of the driver, restart the machine"
-    return CardError(f"the NVIDIA driver does not answer ({error}): {remedy}")
+    said = str(error).rstrip(".")
+    return CardError(f"the NVIDIA driver does not answer ({said}): {remedy}")
 
 
 def visible_cards(nvml: Any) -> list[Any]:
