@@ -119,7 +119,7 @@ class Estimate:
         awake = self.awake(device)
         if awake is None or self.weights is None:
             return None
-        return Footprint(awake, self.residual, self.pinned or 0)
+        return Footprint(awake, self.residual, self.pinned or 0, loading=self.loaded or 0)
 
     def with_flags(self, device: int | None, **changes: object) -> Estimate:
         """The same model with other arguments."""

@@ -326,7 +326,7 @@ class Engine:
         if awake is None:
             return
         old = self.footprint or Footprint.of_size(awake)
-        self.footprint = replace(old, awake=awake, estimated=False)
+        self.footprint = replace(old, awake=max(awake, old.loading), estimated=False)  # it has to start again some day
 
     # --- sleep -------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ class Learned(BaseModel):
     awake: int | None = None
     residual: int = 0
     pinned: int = 0
+    loading: int = 0
 
     @classmethod
     def of(cls, engine: Engine) -> Learned:
@@ -53,6 +54,7 @@ class Learned(BaseModel):
         )
         if memory is not None and not memory.estimated:
             learned.awake, learned.residual, learned.pinned = memory.awake, memory.residual, memory.pinned
+            learned.loading = memory.loading
         return learned
 
     @property
@@ -63,7 +65,9 @@ class Learned(BaseModel):
     @property
     def footprint(self) -> Footprint | None:
         """The memory, if it was measured."""
-        return None if self.awake is None else Footprint(self.awake, self.residual, self.pinned, estimated=False)
+        if self.awake is None:
+            return None
+        return Footprint(self.awake, self.residual, self.pinned, estimated=False, loading=self.loading)
 
 
 class _File(BaseModel):
