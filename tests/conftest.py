@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from pathlib import Path
 
 import pytest
+
+CUDA = Path(__file__).parent / "cuda"
 
 # Whoever starts us in the background of a shell makes us ignore Ctrl-C, and our children with us.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -17,3 +21,11 @@ for _name in [name for name in os.environ if name.startswith("ROUNDHOUSE_") and 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of ours."""
     parser.addoption("--storm", type=int, default=16, help="how many starts the storm of kills has")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the tests of the CUDA environment, which is 4 GB to download, unless they are asked for."""
+    if collection_path != CUDA:
+        return None
+    named = any(str(CUDA) in str(config.invocation_params.dir / word) for word in config.args)
+    return None if named or re.search(r"\bcuda\b", config.option.markexpr) else True
