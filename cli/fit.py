@@ -9,8 +9,19 @@ import click
 from roundhouse.cli.errors import USAGE, CliError
 from roundhouse.config import paths
 from roundhouse.config.schema import Settings
+from roundhouse.deploy.setup import card, choice
 from roundhouse.launchers.vllm import is_cpu
 from roundhouse.launchers.weights import Source, recorded
+
+
+def require_card() -> None:
+    """Raise CliError, with the remedy, if the engines are to run on a card and its driver does not answer."""
+    if is_cpu(paths.engine_python()):
+        return
+    try:
+        choice.require_card(paths.environments())
+    except card.CardError as error:
+        raise CliError(str(error)) from error
 
 
 def require_fit(settings: Settings, choice: Literal["auto", "hub", "tiny"]) -> None:

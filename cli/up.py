@@ -19,12 +19,13 @@ from roundhouse.cli import control
 from roundhouse.cli.down import bring_down
 from roundhouse.cli.env import base_url
 from roundhouse.cli.errors import USAGE, CliError, NotRunning
-from roundhouse.cli.fit import require_fit
+from roundhouse.cli.fit import require_card, require_fit
 from roundhouse.config import keys, paths
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import Settings
 from roundhouse.deploy import cluster, pids
 from roundhouse.deploy.redis import socket as redis_socket
+from roundhouse.deploy.setup import choice
 from roundhouse.launchers.records import read_records
 
 START_S = 180.0
@@ -54,10 +55,13 @@ LOG_LINES = 15
 )
 def command(profile: paths.Profile | None, detach: bool, models: Literal["auto", "hub", "tiny"]) -> None:
     """Bring the stack up."""
-    if not paths.in_checkout():  # in a checkout ./roundhouse has done it
-        _set_up()
     paths.load_env_file()
-    settings = _settings(profile)
+    _choose(profile)
+    if not paths.in_checkout():  # in a checkout ./roundhouse has done it
+        _set_up(models)
+        paths.load_env_file()
+    require_card()
+    settings = _settings()
     if _is_up():
         _say_where(settings, None)
         return
@@ -86,31 +90,44 @@ def command(profile: paths.Profile | None, detach: bool, models: Literal["auto",
         click.echo("down")
 
 
-def _set_up() -> None:
+def _set_up(models: str) -> None:
     """Make the engine environment, Redis and the secrets of an installed wheel. Raises CliError."""
     from roundhouse.deploy.setup.errors import SetupError
-    from roundhouse.deploy.setup.steps import ensure
+    from roundhouse.deploy.setup.steps import OnCard, ensure
 
+    engine = paths.engine_kind()
+    on_card = OnCard(paths.config_file(), weights=models != "tiny") if engine is choice.Kind.CUDA else None
     try:
-        ensure(engine=True, tools=True, keys=True, secrets=True, project_root=paths.home(), env_path=paths.env_file())
+        ensure(
+            engine=engine,
+            on_card=on_card,
+            tools=True,
+            keys=True,
+            secrets=True,
+            project_root=paths.home(),
+            env_path=paths.env_file(),
+        )
     except SetupError as error:
         raise CliError(str(error)) from error
 
 
-def _settings(profile: paths.Profile | None) -> Settings:
-    """Read the YAML of the profile. Raises CliError with all faults."""
+def _choose(profile: paths.Profile | None) -> None:
+    """Settle the configuration, for us and what we start. Raises CliError where it is for a card and there is none."""
     if profile in paths.FOR_A_CARD and not paths.has_nvidia_card():
         remedy = f"'up --profile cpu' needs none; 'plan --profile {profile} --device 16GiB' plans for a card elsewhere"
         raise CliError(f"the set-up {profile!r} is for an NVIDIA card, and the driver shows none here; {remedy}", USAGE)
     if profile is not None:
         os.environ["ROUNDHOUSE_CONFIG"] = str(paths.default_config_file(profile))
-    path = paths.config_file()
-    os.environ["ROUNDHOUSE_CONFIG"] = str(path)
+    os.environ["ROUNDHOUSE_CONFIG"] = str(paths.config_file())
+
+
+def _settings() -> Settings:
+    """Read the YAML. Raises CliError with all faults."""
     try:
         paths.port()
         paths.workers()
         keys.enabled()
-        return load_settings(path)
+        return load_settings(paths.config_file())
     except (ConfigError, ValueError) as error:
         raise CliError(str(error), USAGE) from error
 

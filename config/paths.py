@@ -9,14 +9,17 @@ import hashlib
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
+
+from roundhouse.deploy.setup import choice
 
 Profile = Literal["auto", "cpu", "rtx5080", "small", "int4-large"]
 """A set-up: ``auto`` chooses by the machine; the others are files."""
 
 PROFILES: tuple[Profile, ...] = get_args(Profile)
-FOR_A_CARD: tuple[Profile, ...] = ("rtx5080", "small", "int4-large")
+FOR_A_CARD = choice.FOR_A_CARD
 
 SOCKET_PATH_BYTES = 100
 """A unix socket's path may have 107 bytes on Linux; some are left for whoever adds a suffix."""
@@ -136,9 +139,25 @@ def workers() -> int:
 
 
 def engine_python() -> Path:
-    """The interpreter of the engine environment."""
-    base = project_root() if in_checkout() else home()
-    return Path(os.environ.get("ROUNDHOUSE_ENGINE_PYTHON") or base / ".venv-engine" / "bin" / "python")
+    """``ROUNDHOUSE_ENGINE_PYTHON``, else that of the environment which the set-up makes for the configuration."""
+    own = os.environ.get("ROUNDHOUSE_ENGINE_PYTHON")
+    return Path(own) if own else engine_kind().python(environments())
+
+
+def engine_kind() -> choice.Kind:
+    """Whether the configuration's engines run on the card or on the CPU."""
+    return _engine(environments(), os.environ.get("ROUNDHOUSE_CONFIG"))
+
+
+def environments() -> Path:
+    """The folder of the engine environments."""
+    return project_root() if in_checkout() else home()
+
+
+@cache
+def _engine(root: Path, config: str | None) -> choice.Kind:
+    """Kept: it is asked for each engine, and the driver takes some 50 ms. If that goes away meanwhile, nothing changes."""
+    return choice.choose(root, Path(config).expanduser().absolute() if config else None)
 
 
 def default_config_file(profile: Profile = "auto") -> Path:
@@ -156,17 +175,8 @@ def config_file() -> Path:
 
 
 def has_nvidia_card() -> bool:
-    """Whether NVML sees an NVIDIA card."""
-    import pynvml  # type: ignore[import-untyped]
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return False
-    try:
-        return bool(pynvml.nvmlDeviceGetCount() > 0)
-    finally:
-        pynvml.nvmlShutdown()
+    """Whether this machine has an NVIDIA card. One whose driver does not answer is there all the same."""
+    return _engine(environments(), None) is choice.Kind.CUDA
 
 
 def env_file() -> Path:

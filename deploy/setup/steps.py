@@ -9,35 +9,48 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from . import browser as browsers
+from . import choice, env_file, fitness, hub
 from . import engine as engines
-from . import env_file
 from . import tools as programs
+from .card import Cards
+from .choice import Kind
 from .database import Parts
 from .environment import Environment
 from .errors import SetupError, from_os_error
 from .pip import Children, Part
 from .progress import Board
-from .pythons import Python, candidates
+from .pythons import Python, candidates, probe
 
 PROXY_LOCKS = ("proxy.txt",)
 DEV_LOCKS = ("proxy.txt", "dev.txt")
 GB = 1_000_000_000
 SPACE = {
     "proxy": 1.2 * GB,
-    "engine-cpu.txt": 5 * GB,
-    "engine-cuda.txt": 16 * GB,
+    Kind.CPU.value: 5 * GB,
+    Kind.CUDA.value: 16 * GB,
     "keys": 0.5 * GB,
     "browser": 0.7 * GB,
 }  # measured, with room for downloads
 
 
+@dataclass(frozen=True)
+class OnCard:
+    """The engines are to run on the machine's card, with the YAML `config`; `weights`: and with real models."""
+
+    config: Path
+    weights: bool
+
+
 def ensure(
     *,
     proxy: bool = False,
-    engine: bool = False,
+    engine: Kind | None = None,
+    on_card: OnCard | None = None,
     dev: bool = False,
     tools: bool = False,
     keys: bool = False,
@@ -48,19 +61,20 @@ def ensure(
 ) -> None:
     """Make those of the parts that are not there yet, under `project_root` (default: the checkout).
 
-    Outside a checkout `project_root` is the home. The secrets are in `env_path`, by default its `.env`.
+    Outside a checkout `project_root` is the home. The secrets are in `env_path`, by default its `.env`. With `on_card`
+    a machine that cannot run vLLM on its card is refused before anything is made.
 
     Returns within milliseconds when all are. Safe to call from several processes at once, and to interrupt
     anywhere. Raises SetupError, whose text is for the user.
     """
     root = (project_root or Path(__file__).resolve().parents[2]).resolve()
-    setup = Setup(root, env_path)
+    setup = Setup(root, env_path, engine or Kind.CPU)
     wanted = [
         name
         for name, asked in (
             ("proxy", proxy),
             ("dev", dev),
-            ("engine", engine),
+            ("engine", engine is not None),
             ("tools", tools),
             ("keys", keys),
             ("browser", browser),
@@ -68,21 +82,25 @@ def ensure(
         )
         if asked and not setup.complete(name)
     ]
+    cards = setup.require_fit(wanted, on_card) if on_card else None
     if wanted:
         try:
             with _alone(root) as lock_fd:
                 setup.make([name for name in wanted if not setup.complete(name)], lock_fd)
         except OSError as error:
             raise from_os_error(error, root) from error
+    if cards:
+        choice.remember(root, cards)
 
 
 class Setup:
     """The parts under one project root."""
 
-    def __init__(self, root: Path, env_path: Path | None = None) -> None:
+    def __init__(self, root: Path, env_path: Path | None = None, kind: Kind = Kind.CPU) -> None:
         self.root = root
+        self.kind = kind
         self.proxy = Environment(root / ".venv")
-        self.engine = Environment(root / ".venv-engine")
+        self.engine = Environment(root / kind.value)
         self.env_file = env_path or root / ".env"
         self._helper = threading.Lock()
 
@@ -94,7 +112,7 @@ class Setup:
             return self.proxy.complete("dev", DEV_LOCKS)
         if name == "engine":
             own = os.environ.get("ROUNDHOUSE_ENGINE_PYTHON")
-            return bool(own) or self.engine.complete("engine", engines.locks())
+            return bool(own) or self.engine.complete("engine", engines.LOCKS[self.kind])
         if name == "tools":
             return programs.complete(self.root)
         if name == "keys":
@@ -102,6 +120,32 @@ class Setup:
         if name == "browser":
             return browsers.complete(programs.folder(self.root))
         return not env_file.missing(self.env_file)
+
+    def require_fit(self, names: list[str], on_card: OnCard) -> Cards | None:
+        """The cards of a machine that can run vLLM for CUDA once `names` are made; None where the user's own vLLM runs.
+
+        What is complete is looked at too: drivers are updated, compilers removed, disks filled.
+
+        Raises:
+            SetupError: it cannot: the card does not answer, or Unfit with every fault.
+        """
+        if os.environ.get("ROUNDHOUSE_ENGINE_PYTHON"):
+            return None
+        cards = choice.require_card(self.root)
+        if cards is None:
+            return None
+        python = engines.for_cuda(candidates())[0] if "engine" in names else probe(str(self.engine.python))
+        needs, weights = [(self.root, self._space(names))], 0
+        if on_card.weights and not hub.tiny_was_chosen(self._home()):
+            weights, cache = hub.total(on_card.config), hub.cache(partial(env_file.setting, self.env_file))
+            needs.append((cache, hub.missing(on_card.config, cache)))
+        machine = fitness.gather(cards, python, needs, weights)
+        if found := fitness.faults(machine):
+            raise fitness.Unfit(found)
+        if "engine" in names:
+            for note in fitness.notes(machine):
+                print(f"roundhouse: note: {note}", file=sys.stderr)
+        return cards
 
     def make(self, names: list[str], lock_fd: int) -> None:
         """Make the parts `names`; the first failure ends the others."""
@@ -146,8 +190,8 @@ class Setup:
             self.proxy.finish("dev", DEV_LOCKS)
 
     def _make_engine(self, part: Part, pythons: list[Python]) -> None:
-        engines.make(part, self.engine, pythons, programs.folder(self.root) / "wheels")
-        self.engine.finish("engine", engines.locks())
+        engines.make(part, self.engine, self.kind, pythons, programs.folder(self.root) / "wheels")
+        self.engine.finish("engine", engines.LOCKS[self.kind])
 
     def _make_keys(self, part: Part, pythons: list[Python]) -> None:
         self._database().make(part, self._pip(part, pythons), self._own_postgres())
@@ -180,24 +224,32 @@ class Setup:
         """Outside a checkout the environment that runs this is the proxy's."""
         return not (self.root / "src" / "roundhouse").is_dir()
 
+    def _home(self) -> Path:
+        return Path(env_file.setting(self.env_file, "ROUNDHOUSE_HOME") or self.root / ".roundhouse").expanduser()
+
     def _log_folder(self) -> Path:
-        home = Path(os.environ.get("ROUNDHOUSE_HOME") or self.root / ".roundhouse")
+        home = self._home()
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = home / "log"
         log.mkdir(mode=0o700, exist_ok=True)
         return log
 
-    def _check_space(self, names: list[str]) -> None:
-        """Better told now than after ten minutes. A part that was begun is not counted."""
+    def _space(self, names: list[str]) -> float:
+        """Bytes that the parts `names` take. A part that was begun is not counted."""
         needed = 0.0
         if {"proxy", "dev"} & set(names) and not self.proxy.folder.exists():
             needed += SPACE["proxy"]
         if "engine" in names and not self.engine.folder.exists():
-            needed += SPACE[engines.locks()[0]]
+            needed += SPACE[self.kind.value]
         if "keys" in names and not (programs.folder(self.root) / "prisma").exists():
             needed += SPACE["keys"]
         if "browser" in names:
             needed += SPACE["browser"]
+        return needed
+
+    def _check_space(self, names: list[str]) -> None:
+        """Better told now than after ten minutes."""
+        needed = self._space(names)
         free = shutil.disk_usage(self.root).free
         if free < needed:
             raise SetupError(

@@ -18,7 +18,7 @@ MISMATCH, LOST, NOT_LOADED, NO_PERMISSION, BLOCKED = 18, 15, 9, 4, 17
 
 
 def compile_library(source: Path, name: str, folder: Path) -> Path:
-    """Compile a pretend library of one C file that includes nothing to ``folder``/``name``. Fails without a compiler."""
+    """``folder``/``name``, compiled from a C file that includes nothing. Fails where there is no compiler."""
     compiler = next((path for word in COMPILERS if (path := shutil.which(word))), None)
     assert compiler, f"{source.name} needs a C compiler to stand in for a driver: install gcc, clang or tcc"
     folder.mkdir(parents=True, exist_ok=True)

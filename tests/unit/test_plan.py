@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from roundhouse.cli import fit as check
 from roundhouse.cli import plan as cli
 from roundhouse.cli.errors import CliError
-from roundhouse.cli.up import _settings
+from roundhouse.cli.up import _choose
 from roundhouse.config import paths
 from roundhouse.config.load import load_settings
 from roundhouse.footprint import card
@@ -402,7 +402,7 @@ def test_up_asks_nothing_where_there_is_no_card(tmp_path: Path, monkeypatch: pyt
 def test_a_set_up_for_a_card_that_is_absent_is_refused(profile: paths.Profile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "has_nvidia_card", lambda: False)
     with pytest.raises(CliError, match=f"the set-up '{profile}' is for an NVIDIA card") as error:
-        _settings(profile)
+        _choose(profile)
     assert error.value.code == 2
     assert "\n" not in str(error.value)
 
