@@ -156,7 +156,7 @@ def environments() -> Path:
 
 @cache
 def _engine(root: Path, config: str | None) -> choice.Kind:
-    """Kept: it is asked for each engine, and the driver takes some 50 ms. If that goes away meanwhile, nothing changes."""
+    """Kept: it is asked for each engine, and the driver takes some 50 ms. If that goes away later, nothing changes."""
     return choice.choose(root, Path(config).expanduser().absolute() if config else None)
 
 

@@ -1,7 +1,6 @@
 """The browser in which the tests use the admin UI: the system's, else Debian's Chromium, unpacked beside the tools.
 
-apt finds and verifies what the system lacks, in a folder of its own, so that nothing is installed and no account but
-this one is needed. Debian keeps one version of Chromium, the one without known holes, so it is not pinned.
+Debian keeps one version of Chromium, the one without known holes, so it is not pinned.
 """
 
 import os
@@ -9,10 +8,12 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import debian
 from .pip import Part
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 PACKAGES = ("chromium", "fonts-dejavu-core")
+PROGRAM = Path("usr/lib/chromium/chromium")
 LAYOUT = "1"  # raise it when what an older version of this module unpacked must be fetched anew
 MISSING = "install Chromium or Google Chrome so that it is on PATH"
 FONTS = """<?xml version="1.0"?>
@@ -41,7 +42,7 @@ def find(tools: Path) -> Browser | None:
         if path:
             return Browser(Path(path))
     folder = tools / "browser"
-    program = folder / "usr" / "lib" / "chromium" / "chromium"
+    program = folder / PROGRAM
     if not (_is_stamped(folder) and os.access(program, os.X_OK)):
         return None
     libraries = sorted({str(file.parent) for file in folder.glob("**/lib*.so*")})
@@ -51,7 +52,7 @@ def find(tools: Path) -> Browser | None:
 
 def complete(tools: Path) -> bool:
     """Is there a browser, or none that could be fetched?"""
-    return find(tools) is not None or not (shutil.which("apt-get") and shutil.which("dpkg-deb"))
+    return find(tools) is not None or not debian.available()
 
 
 def make(part: Part, tools: Path) -> None:
@@ -59,44 +60,13 @@ def make(part: Part, tools: Path) -> None:
 
     A failure is said and no more: all but the tests of the admin UI can do without, and those say why they fail.
     """
-    folder, work = tools / "browser", tools / "browser.apt"
-    for left in (folder, work):
-        shutil.rmtree(left, ignore_errors=True)
+    folder = tools / "browser"
     part.show("fetching Chromium (130 MB)")
-    if not (_download(part, work) and _unpack(part, work, folder)):
+    if not (debian.fetch(part, PACKAGES, folder) and (folder / PROGRAM).exists()):
         part.board.say(f"browser: no Chromium from apt (all of it: {part.log}); for the admin UI's tests {MISSING}")
         return
-    shutil.rmtree(work, ignore_errors=True)
     (folder / "fonts.conf").write_text(FONTS.format(folder=folder), encoding="utf-8")
     (folder / "stamp").write_text(_stamp(folder), encoding="utf-8")
-
-
-def _download(part: Part, work: Path) -> bool:
-    """Have apt download to `work` what an installation of the packages would."""
-    for name in ("lists", "archives"):
-        (work / name / "partial").mkdir(parents=True)
-    options = {
-        "Dir::State::Lists": work / "lists",
-        "Dir::Cache": work,
-        "Dir::Cache::Archives": work / "archives",
-        "Debug::NoLocking": "true",
-        "APT::Sandbox::User": "",  # root's downloads would belong to an account that cannot enter here
-        "Acquire::Languages": "none",
-    }
-    apt = ["apt-get", "--quiet", "--yes", *(f"--option={name}={value}" for name, value in options.items())]
-    install = ["--no-install-recommends", "--download-only", "install", *PACKAGES]
-    return all(part.run([*apt, *words], check=False, extra={"LC_ALL": "C"}) == 0 for words in (["update"], install))
-
-
-def _unpack(part: Part, work: Path, folder: Path) -> bool:
-    """Unpack every archive, without running any of their scripts."""
-    part.show("unpacking Chromium")
-    folder.mkdir()
-    archives = sorted((work / "archives").glob("*.deb"))
-    unpacked = all(
-        part.run(["dpkg-deb", "--extract", str(archive), str(folder)], check=False) == 0 for archive in archives
-    )
-    return unpacked and (folder / "usr" / "lib" / "chromium" / "chromium").exists()
 
 
 def _is_stamped(folder: Path) -> bool:

@@ -15,10 +15,10 @@ from .steps import OnCard, Setup, ensure
 NEEDS: dict[str, tuple[str, ...]] = {
     "up": ("engine", "tools", "keys", "secrets"),
     "bench": ("engine", "tools", "secrets"),
-    "test": ("dev", "engine", "tools", "keys", "browser", "secrets"),
+    "test": ("dev", "engine", "tools", "keys", "browser", "compiler", "secrets"),
 }
 
-CUDA_TESTS = ("dev", "engine")
+CUDA_TESTS = ("dev", "engine", "compiler")
 """`test -m cuda` asks vLLM's own code and runs no stack."""
 
 
@@ -93,6 +93,7 @@ def main(argv: list[str]) -> int:
             tools="tools" in asked.parts,
             keys="keys" in asked.parts,
             browser="browser" in asked.parts,
+            compiler="compiler" in asked.parts,
             secrets="secrets" in asked.parts,
             project_root=root,
         )

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import queue
 import shutil
 import sys
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from . import browser as browsers
 from . import choice, env_file, fitness, hub
+from . import compiler as compilers
 from . import engine as engines
 from . import tools as programs
 from .card import Cards
@@ -22,6 +22,7 @@ from .choice import Kind
 from .database import Parts
 from .environment import Environment
 from .errors import SetupError, from_os_error
+from .jobs import side_by_side
 from .pip import Children, Part
 from .progress import Board
 from .pythons import Python, candidates, probe
@@ -55,6 +56,7 @@ def ensure(
     tools: bool = False,
     keys: bool = False,
     browser: bool = False,
+    compiler: bool = False,
     secrets: bool = False,
     project_root: Path | None = None,
     env_path: Path | None = None,
@@ -78,6 +80,7 @@ def ensure(
             ("tools", tools),
             ("keys", keys),
             ("browser", browser),
+            ("compiler", compiler),
             ("secrets", secrets),
         )
         if asked and not setup.complete(name)
@@ -119,6 +122,8 @@ class Setup:
             return not env_file.keys_are_on(self.env_file) or self._database().complete(self._own_postgres())
         if name == "browser":
             return browsers.complete(programs.folder(self.root))
+        if name == "compiler":
+            return compilers.complete(programs.folder(self.root))
         return not env_file.missing(self.env_file)
 
     def require_fit(self, names: list[str], on_card: OnCard) -> Cards | None:
@@ -169,13 +174,15 @@ class Setup:
                 jobs["engine"] = lambda: self._make_engine(part("engine"), pythons)
             if "browser" in names:
                 jobs["browser"] = lambda: browsers.make(part("browser"), programs.folder(self.root))
-            _side_by_side(jobs, board, children)
+            if "compiler" in names:
+                jobs["compiler"] = lambda: compilers.make(part("compiler"), programs.folder(self.root))
+            side_by_side(jobs, board, children)
             jobs = {}
             if "tools" in names:
                 jobs["redis"] = lambda: programs.make(part("redis"), self._pip(part("redis"), pythons), self.root)
             if "keys" in names:
                 jobs["keys"] = lambda: self._make_keys(part("keys"), pythons)
-            _side_by_side(jobs, board, children)
+            side_by_side(jobs, board, children)
 
     def _make_proxy(self, part: Part, pythons: list[Python], dev: bool) -> None:
         if not self.proxy.complete("proxy", PROXY_LOCKS):
@@ -274,35 +281,3 @@ def _alone(root: Path) -> Iterator[int]:
             )
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
-
-
-def _side_by_side(jobs: dict[str, Callable[[], None]], board: Board, children: Children) -> None:
-    """Run the jobs in threads of their own; the first failure, or Ctrl-C, stops the others and is raised."""
-    ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-    began = time.monotonic()
-
-    def work(name: str, job: Callable[[], None]) -> None:
-        error: BaseException | None = None
-        try:
-            job()
-            board.say(f"{name}: ready after {time.monotonic() - began:.0f} s")
-        except BaseException as caught:
-            error = caught
-        board.part(name, None)
-        ends.put(error)
-
-    for name, job in jobs.items():
-        threading.Thread(target=work, args=(name, job), name=name, daemon=True).start()
-    left = len(jobs)
-    try:
-        while left:
-            # Not Thread.join: a Ctrl-C in it makes Python 3.11 take the thread for ended.
-            error = ends.get()
-            left -= 1
-            if error:
-                raise error
-    except BaseException:
-        children.stop()
-        for _ in range(left):
-            ends.get()
-        raise

@@ -6,12 +6,13 @@ For processes of their own: the loader finds the library by LD_LIBRARY_PATH, whi
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
+from roundhouse.config import paths
+from roundhouse.deploy.setup import compiler, tools
+
 SOURCE = Path(__file__).resolve().parents[1] / "fakes" / "nvml.c"
-COMPILERS = ("cc", "gcc", "clang", "tcc")
 
 MISMATCH, LOST, NOT_LOADED, NO_PERMISSION, BLOCKED = 18, 15, 9, 4, 17
 """What the driver answers when it is not well: values for INIT and DEVICE."""
@@ -19,11 +20,11 @@ MISMATCH, LOST, NOT_LOADED, NO_PERMISSION, BLOCKED = 18, 15, 9, 4, 17
 
 def compile_library(source: Path, name: str, folder: Path) -> Path:
     """``folder``/``name``, compiled from a C file that includes nothing. Fails where there is no compiler."""
-    compiler = next((path for word in COMPILERS if (path := shutil.which(word))), None)
-    assert compiler, f"{source.name} needs a C compiler to stand in for a driver: install gcc, clang or tcc"
+    found = compiler.find(tools.folder(paths.project_root()))
+    assert found, f"no C compiler for pretend drivers: {compiler.MISSING}, or run ./roundhouse test, which fetches one"
     folder.mkdir(parents=True, exist_ok=True)
     library = folder / name
-    argv = [compiler, "-shared", "-fPIC", "-nostdlib", "-o", str(library), str(source)]
+    argv = [str(found), "-shared", "-fPIC", "-nostdlib", "-o", str(library), str(source)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return library
