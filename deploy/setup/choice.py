@@ -80,8 +80,10 @@ def known(root: Path) -> str | None:
 
 
 def remember(root: Path, cards: card.Cards) -> None:
-    """Note in the card's environment which card it is used with."""
-    if known(root) != str(cards):
+    """Note in the card's environment which card it is used with, if we may write there."""
+    if known(root) == str(cards):
+        return
+    with suppress(OSError):
         (root / Kind.CUDA.value / MARK).write_text(f"{cards}\n", encoding="utf-8")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from roundhouse.deploy.setup import card
 from roundhouse.deploy.setup.command import needs
 from roundhouse.deploy.setup.errors import from_os_error, from_pip
 
@@ -54,9 +55,14 @@ def test_a_fault_of_the_file_system_names_the_place(number: int, expected: str) 
         ("down", set()),
         ("up --help", set()),
         ("up --models tiny", {"engine", "tools", "keys", "secrets"}),
-        ("test -k x", {"dev", "engine", "tools", "browser", "keys", "secrets"}),
-        ("test --help", {"dev", "engine", "tools", "browser", "keys", "secrets"}),
+        ("up --profile small", {"tools", "keys", "secrets"}),  # refused on a machine without a card
+        ("test -k x", {"dev", "engine", "tools", "browser", "compiler", "keys", "secrets"}),
+        ("test --help", {"dev", "engine", "tools", "browser", "compiler", "keys", "secrets"}),
+        ("test -m cuda", {"dev", "engine", "compiler"}),
     ],
 )
-def test_a_command_gets_what_it_needs_and_no_more(line: str, expected: set[str]) -> None:
-    assert needs(line.split()) == expected
+def test_a_command_gets_what_it_needs_and_no_more(
+    line: str, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card, "find", lambda: None)
+    assert needs(line.split(), tmp_path).parts == expected
