@@ -107,6 +107,7 @@ def test_a_card_that_does_not_answer_is_not_the_cpus_business(checkout: Checkout
     assert "its driver does not answer" in line
 
 
+@pytest.mark.timeout(300)  # three environments, on a machine that may be slow
 def test_each_engine_has_its_folder_and_a_silent_card_leaves_both_alone(checkout: Checkout, driver: Path) -> None:
     cuda, cpu = checkout.root / ".venv-engine-cuda", checkout.root / ".venv-engine"
     good, bad = nvml.with_driver(driver), nvml.with_driver(driver, INIT=nvml.MISMATCH)
@@ -133,6 +134,7 @@ def test_each_engine_has_its_folder_and_a_silent_card_leaves_both_alone(checkout
     assert tree(cuda) == made
 
 
+@pytest.mark.timeout(300)
 def test_the_cuda_tests_have_their_engine_on_a_machine_without_a_card(checkout: Checkout) -> None:
     dev = checkout.root / "deploy" / "requirements" / "dev.txt"
     dev.write_bytes((dev.parent / "proxy.txt").read_bytes())
