@@ -170,11 +170,7 @@ def _too_little_ram(machine: Machine) -> str | None:
     if machine.ram >= LEAST_RAM:
         return None
     text = f"RAM: {machine.ram / GIB:.1f} GiB, and an engine with its gateway needs {LEAST_RAM / GIB:.0f} GiB"
-    return (
-        f"{text}: {_MORE_RAM_ON_WSL}"
-        if machine.wsl
-        else f"{text}: add some, or try 'up --profile cpu' with its small models"
-    )
+    return f"{text}: {_MORE_RAM_ON_WSL}" if machine.wsl else f"{text}: add some; 'up --profile cpu' takes less"
 
 
 _INSTALL = {

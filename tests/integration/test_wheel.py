@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import nvml
+
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,6 +85,18 @@ def test_what_fits_is_told_without_a_card_and_a_network(python: Path, tmp_path: 
     argv = ["env", "HF_HUB_OFFLINE=1", python.parent / "roundhouse", "plan", "--device", "16GiB", "--json"]
     told = json.loads(_run(*argv, cwd=tmp_path))
     assert [it["fits"] for it in told["models"].values()] == [True, True, True]
+
+
+def test_up_asks_the_card_before_it_makes_anything(python: Path, tmp_path: Path) -> None:
+    driver = nvml.with_driver(nvml.pretend_driver(tmp_path / "nvml"), INIT=nvml.MISMATCH)
+    home = tmp_path / "home"
+    environment = {**os.environ, **driver, "ROUNDHOUSE_HOME": str(home)}
+    environment.pop("ROUNDHOUSE_ENGINE_PYTHON", None)
+    command = [python.parent / "roundhouse", "up"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("roundhouse: there is an NVIDIA card, but its driver does not answer")
+    assert not [path for path in home.rglob("*") if path.name.startswith(".venv")]
 
 
 def test_presets_and_locks_come_with_it(python: Path, tmp_path: Path) -> None:
