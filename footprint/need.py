@@ -20,7 +20,7 @@ class Footprint:
     ``awake``: on the device while it answers, its context and graphs included. ``residual``: what is left on the
     device while it sleeps. ``pinned``: RAM that its weights take at sleep level 1, as allocated; torch keeps it after
     waking, so it counts for as long as the process lives. ``estimated``: computed from files, not measured.
-    ``loading``: on the device at most while its weights are loaded; what an engine has that answers says nothing of that.
+    ``loading``: on the device at most while its weights are loaded; what is measured later says nothing of that.
     """
 
     awake: int
