@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from roundhouse.deploy.setup.fitness import BUILT_FOR
 from tests.cuda.pretend import Machine
 from tests.cuda.shipped import Shipped, engines
 
@@ -43,7 +44,7 @@ def test_triton_compiles_for_each_kind_of_card_without_a_toolkit(
     answer = pretend.ask("compiler", {"capabilities": [89, 90, 120]}, env)
     assert all(size > 0 for size in answer["cubins"].values())
     assert answer["driver"] is None
-    assert {"sm_90", "sm_120"} <= set(answer["archs"])
+    assert set(answer["archs"]) == {f"sm_{major}{minor}" for major, minor in BUILT_FOR}
 
 
 def test_without_a_compiler_triton_says_what_the_set_up_asks_for(

@@ -55,13 +55,13 @@ int cuGetProcAddress(const char *name, void **function, int version, unsigned lo
     return cuGetProcAddress_v2(name, function, version, flags, 0);
 }
 
-/* What the extensions of torch and vLLM name in their symbol tables (nm -D --undefined-only). */
+/* What the extensions of torch and vLLM name in their symbol tables (nm -D --undefined-only), and Triton's own. */
 #define NONE(name) int name(void) { return note(#name, NO_DEVICE); }
-NONE(cuCtxGetCurrent) NONE(cuCtxSetCurrent) NONE(cuDeviceGet) NONE(cuDeviceGetAttribute) NONE(cuDeviceGetCount)
+NONE(cuCtxGetCurrent) NONE(cuCtxGetLimit) NONE(cuCtxSetCurrent) NONE(cuCtxSetLimit) NONE(cuDeviceGet) NONE(cuDeviceGetAttribute) NONE(cuDeviceGetCount)
 NONE(cuDevicePrimaryCtxGetState) NONE(cuDevicePrimaryCtxRetain) NONE(cuFuncGetAttribute) NONE(cuFuncSetAttribute)
 NONE(cuFuncSetCacheConfig) NONE(cuLaunchCooperativeKernel) NONE(cuLaunchKernel) NONE(cuLaunchKernelEx)
 NONE(cuLinkAddData_v2) NONE(cuLinkComplete) NONE(cuLinkCreate_v2) NONE(cuMemAddressFree) NONE(cuMemAddressReserve)
 NONE(cuMemCreate) NONE(cuMemGetAllocationGranularity) NONE(cuMemMap) NONE(cuMemRelease) NONE(cuMemSetAccess)
 NONE(cuMemUnmap) NONE(cuModuleGetFunction) NONE(cuModuleLoad) NONE(cuModuleLoadData) NONE(cuModuleLoadDataEx)
-NONE(cuModuleUnload) NONE(cuOccupancyMaxActiveBlocksPerMultiprocessor) NONE(cuPointerGetAttribute)
+NONE(cuModuleUnload) NONE(cuOccupancyMaxActiveBlocksPerMultiprocessor) NONE(cuPointerGetAttribute) NONE(cuPointerGetAttributes)
 NONE(cuTensorMapEncodeTiled)
