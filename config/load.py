@@ -124,7 +124,7 @@ def _check_residency(settings: ResidencySettings, models: Mapping[str, ModelEntr
         wrong = f"{budget.human_readable()} is more than this machine's RAM, {ByteSize(total).human_readable()}"
         faults.append(Fault("residency.ram_budget", wrong, "Leave it out for half of the RAM, or set less."))
     for index, device in enumerate(settings.devices):
-        if device.memory is not None and device.reserve >= device.memory:
+        if device.memory is not None and device.kept_free >= device.memory:
             key, wrong = f"residency.devices[{index}].reserve", "leaves nothing of the device's memory"
             faults.append(Fault(key, wrong, "Set less; 512MiB is the default."))
     return faults

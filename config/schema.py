@@ -7,11 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, WithJsonSchema
 
+from roundhouse.config.wsl import in_wsl
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Size = Annotated[
     ByteSize, Field(ge=0), WithJsonSchema({"type": ["string", "integer"], "examples": ["16GiB", "512MiB"]})
 ]
+
+RESERVE, RESERVE_WSL = 512 * 2**20, 1024 * 2**20
+"""What stays free of a device by default: room for a desktop and a browser. On WSL2 twice as much, because Windows lets
+a program have less of a card than the driver calls free (microsoft/WSL issues 41176 and 40401)."""
 
 
 def _no_is_off(value: object) -> object:
@@ -33,9 +39,18 @@ class Device(Strict):
         None,
         description="How much memory it has; by default what the driver says. Else one engine at a time.",
     )
-    reserve: Size = Field(
-        ByteSize(512 * 2**20), description="Memory of the device that stays free for others: a desktop, a browser."
+    reserve: Size | None = Field(
+        None,
+        description="Memory of the device that stays free for others, a desktop or a browser; by default 512 MiB, on "
+        "WSL2 1 GiB.",
     )
+
+    @property
+    def kept_free(self) -> int:
+        """``reserve`` in bytes, or what it is by default on this machine."""
+        if self.reserve is not None:
+            return int(self.reserve)
+        return RESERVE_WSL if in_wsl() else RESERVE
 
 
 class ResidencySettings(Strict):

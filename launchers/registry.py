@@ -9,8 +9,11 @@ from roundhouse.launchers.engine_host import EngineHost
 from roundhouse.launchers.vllm import VllmProcess
 
 
-def build_launcher(entry: ModelEntry, host: EngineHost | None = None) -> Launcher:
-    """The launcher of a model; ``host`` is the engine host that it may use, if there is one."""
+def build_launcher(entry: ModelEntry, host: EngineHost | None = None, *, exact_pinning: bool = False) -> Launcher:
+    """The launcher of a model; ``host`` is the engine host that it may use, if there is one.
+
+    ``exact_pinning``: see ``residency.exact_pinning``; the host must have the same.
+    """
     if isinstance(entry.launcher, VllmLauncher):
-        return VllmProcess(entry, entry.launcher, host)
+        return VllmProcess(entry, entry.launcher, host, exact_pinning=exact_pinning)
     return CommandProcess(entry, entry.launcher)

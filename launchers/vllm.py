@@ -15,6 +15,7 @@ from pathlib import Path
 
 from roundhouse.config import paths
 from roundhouse.config.schema import ModelEntry, VllmLauncher
+from roundhouse.config.wsl import in_wsl
 from roundhouse.footprint import estimate
 from roundhouse.footprint.card import CardError, card_bytes
 from roundhouse.footprint.estimate import FilesError, FlagsError
@@ -27,6 +28,7 @@ from roundhouse.launchers.page_cache import read_ahead
 from roundhouse.launchers.process import Spec
 from roundhouse.launchers.readiness import launch
 from roundhouse.launchers.sleeping import SleepEndpoints
+from roundhouse.launchers.vllm_environment import variables
 from roundhouse.launchers.weights import Source, local_folder, recorded, tiny_folder
 
 log = logging.getLogger("roundhouse.vllm")
@@ -48,9 +50,12 @@ FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT})
 class VllmProcess(ProcessLauncher):
     """Runs vLLM for one model: on loopback only, with the engines' key, which is never in its command line."""
 
-    def __init__(self, entry: ModelEntry, launcher: VllmLauncher, host: EngineHost | None = None) -> None:
+    def __init__(
+        self, entry: ModelEntry, launcher: VllmLauncher, host: EngineHost | None = None, *, exact_pinning: bool = False
+    ) -> None:
         super().__init__(entry)
         self._launcher = launcher
+        self._exact_pinning = exact_pinning
         self._host = host if launcher.host == "auto" else None
         self._longest_s: float | None = None
 
@@ -126,7 +131,8 @@ class VllmProcess(ProcessLauncher):
         if not is_cpu(paths.engine_python()):
             with suppress(LaunchError, FilesError, FlagsError, CardError):
                 device = card_bytes()
-                found = estimate.of(self.weights(), self._launcher.args, device).footprint(device)
+                it = estimate.of(self.weights(), self._launcher.args, device, exact_pinning=self._exact_pinning)
+                found = it.footprint(device)
         if memory is None:
             return found
         return Footprint.of_size(int(memory)) if found is None else replace(found, awake=int(memory))
@@ -144,7 +150,8 @@ class VllmProcess(ProcessLauncher):
         elif self.levels:
             argv += [SLEEP_MODE]  # refused on the CPU, where sleeping works without, but frees nothing
         scratch = paths.engine_scratch(it.port)
-        env = engine_environment(name, it.port, _defaults(python) | it.env, python)
+        ours = variables(cpu=is_cpu(python), exact_pinning=self._exact_pinning)
+        env = engine_environment(name, it.port, ours | it.env, python)
         env["VLLM_API_KEY"] = os.environ.get("ROUNDHOUSE_ENGINE_KEY", "")
         if self.levels:
             env["VLLM_SERVER_DEV_MODE"] = "1"  # else there are no sleep endpoints
@@ -230,27 +237,15 @@ def has_amx() -> bool:
         return False
 
 
-def _defaults(python: Path) -> dict[str, str]:
-    """vLLM's environment: offline, quiet, its caches in one place that survives."""
-    cache = paths.home() / "cache"
-    env = {
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_OFFLINE": "1",
-        "SPT_NOENV": "1",  # a process that gives itself a title keeps its environment: whose it is can be seen
-        "VLLM_CACHE_ROOT": str(cache / "vllm"),
-        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),  # else below TMPDIR, which goes with the engine
-        "TRITON_CACHE_DIR": str(cache / "triton"),
-    }
-    if is_cpu(python):  # one process less, and no imports twice: half of a start
-        env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    else:
-        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # so that CUDA counts cards as the driver does, which we ask
-    return env
+def build_host(entries: Iterable[ModelEntry], *, exact_pinning: bool = False) -> EngineHost | None:
+    """The engine host for the models that may use one; ``None`` if there is none, or no engine environment.
 
-
-def build_host(entries: Iterable[ModelEntry]) -> EngineHost | None:
-    """The engine host for the models that may use one; ``None`` if there is none, or no engine environment."""
+    None either on WSL2, where vLLM starts its EngineCore afresh whatever it comes from: half of the gain is lost, and
+    RAM is short.
+    """
+    if in_wsl():
+        log.info("event=no_host why='vLLM does not fork on WSL2: every engine is started the stock way'")
+        return None
     python = paths.engine_python()
     warm = []
     for entry in entries:
@@ -259,5 +254,6 @@ def build_host(entries: Iterable[ModelEntry]) -> EngineHost | None:
                 warm.append(VllmProcess(entry, entry.launcher).weights())
     if not warm or not python.exists():
         return None
-    env = engine_environment(NAME, 0, _defaults(python), python)
-    return EngineHost(HostSpec(python, env, is_cpu(python), tuple(dict.fromkeys(warm))))
+    cpu = is_cpu(python)
+    env = engine_environment(NAME, 0, variables(cpu=cpu, exact_pinning=exact_pinning), python)
+    return EngineHost(HostSpec(python, env, cpu, tuple(dict.fromkeys(warm))))

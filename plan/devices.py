@@ -27,7 +27,7 @@ def devices(settings: ResidencySettings, asked: int | None, ram: int, assume: bo
     for number, it in enumerate(settings.devices):
         capacity, origin = _capacity(it, number, asked, assume)
         if capacity is not None:
-            result.append(DevicePlan(it.id, Room(capacity, int(it.reserve), budget), origin))
+            result.append(DevicePlan(it.id, Room(capacity, it.kept_free, budget), origin))
     return result
 
 

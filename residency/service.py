@@ -52,7 +52,7 @@ def build_machine(
     """The machine for the configured models, devices and bounds; ``totals``: what the driver says each device has."""
     residency = settings.residency
     ledgers = {
-        it.id: Ledger(totals.get(it.id) if it.memory is None else int(it.memory), int(it.reserve))
+        it.id: Ledger(totals.get(it.id) if it.memory is None else int(it.memory), it.kept_free)
         for it in residency.devices
     }
     models = {}
@@ -101,8 +101,9 @@ def open_journal(machine: Machine, residency: ResidencySettings) -> Journal:
 
 async def serve(listener: socket.socket, settings: Settings) -> int:
     """Serve the control plane on ``listener`` until SIGTERM or an ordered shutdown; the exit code."""
-    host = build_host(settings.models.values())
-    launchers = {name: build_launcher(entry, host) for name, entry in settings.models.items()}
+    exact = settings.residency.exact_pinning
+    host = build_host(settings.models.values(), exact_pinning=exact)
+    launchers = {name: build_launcher(it, host, exact_pinning=exact) for name, it in settings.models.items()}
     debug = os.environ.get("ROUNDHOUSE_DEBUG") == "1"
     gauge = open_gauge([device.id for device in settings.residency.devices])
     totals = {device.id: None if gauge is None else gauge.total(device.id) for device in settings.residency.devices}
