@@ -14,13 +14,21 @@ _PERCENT = re.compile(r"Loading .*\b(\d{1,3})% Completed")
 #: for the names of vLLM's files would pass for phases.
 _INFO = re.compile(r"\bINFO [\d-]+ [\d:]+ \[[\w./]+:\d+\] (.*)")
 
-#: What vLLM 0.32 says; the first pattern that a text has counts.
+#: What vLLM 0.32 says, for the CPU and with either runner of models for CUDA; the first pattern that a text has counts.
 _SAYS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"non-default args|Resolved architecture|Initializing a V1 LLM engine"), "importing"),
-    (re.compile(r"Starting to load model|Loading weights took|Model loading took"), "loading weights"),
-    (re.compile(r"Dynamo bytecode transform|torch\.compile takes|Compiling a graph"), "compiling"),
-    (re.compile(r"KV cache size|[Aa]vailable KV cache memory|Memory profiling"), "profiling"),
-    (re.compile(r"Graph capturing finished|init engine .* took|Starting vLLM server"), "warming up"),
+    (
+        re.compile(
+            r"Starting to load model|Initializing model took|Checkpoint size:|Loading weights took|Model loading took"
+        ),
+        "loading weights",
+    ),
+    (
+        re.compile(r"Starting torch\.compile|Dynamo bytecode|Compiling a graph|Directly load |torch\.compile took"),
+        "compiling",
+    ),
+    (re.compile(r"Initial profiling|KV cache size|[Aa]vailable KV cache memory|[Mm]emory profiling"), "profiling"),
+    (re.compile(r"JIT kernel warmup|Graph capturing finished|init engine .* took|Starting vLLM server"), "warming up"),
 )
 
 

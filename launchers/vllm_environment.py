@@ -1,6 +1,6 @@
 """vLLM's environment: every variable that we give it, with the reason, by what it runs on.
 
-The engine host has the same ones: a variable that came only with a model would come too late for a fork (``HostSpec.late``).
+The engine host has the same ones: a variable that only a model has would come too late for a fork (``HostSpec.late``).
 What the YAML's ``launcher.env`` says wins, at the price of the host.
 """
 
@@ -88,6 +88,6 @@ def _folders(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _with_exact_pinning() -> str:
-    """The user's settings of the allocator and this one: torch reads one variable alone, and forgets what is not in it."""
+    """This setting of the allocator after the user's own: torch reads one variable, and no other beside it."""
     own = os.environ.get(ALLOCATOR) or os.environ.get("PYTORCH_CUDA_ALLOC_CONF")
     return f"{own},{EXACT_PINNING}" if own else EXACT_PINNING

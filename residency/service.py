@@ -19,7 +19,6 @@ from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import BaseLauncher, ResidencySettings, Settings, VllmLauncher
 from roundhouse.footprint.ram import machine_ram
 from roundhouse.launchers.base import Launcher
-from roundhouse.launchers.engine_host import HOST_BYTES
 from roundhouse.launchers.gauge import open_gauge
 from roundhouse.launchers.records import sweep
 from roundhouse.launchers.registry import build_launcher
@@ -47,9 +46,16 @@ LINGER_S = 1
 
 
 def build_machine(
-    settings: Settings, launchers: Mapping[str, Launcher], store: Store, totals: Mapping[str, int | None]
+    settings: Settings,
+    launchers: Mapping[str, Launcher],
+    store: Store,
+    totals: Mapping[str, int | None],
+    host_ram: int = 0,
 ) -> Machine:
-    """The machine for the configured models, devices and bounds; ``totals``: what the driver says each device has."""
+    """The machine for the configured models, devices and bounds.
+
+    ``totals``: what the driver says each device has; ``host_ram``: what the engine host has of the RAM.
+    """
     residency = settings.residency
     ledgers = {
         it.id: Ledger(totals.get(it.id) if it.memory is None else int(it.memory), it.kept_free)
@@ -74,7 +80,7 @@ def build_machine(
         residency.max_wait_s, residency.drain_timeout_s, residency.max_waiting, residency.max_waiting_per_key
     )
     callers, calibration = recall_callers(paths.callers()), recall_calibration(paths.calibration())
-    return Machine.of(models, ledgers, bounds, ram_budget(residency), callers, calibration)
+    return Machine.of(models, ledgers, bounds, ram_budget(residency, host_ram), callers, calibration)
 
 
 def slots(launcher: BaseLauncher) -> int | None:
@@ -86,11 +92,11 @@ def slots(launcher: BaseLauncher) -> int | None:
     return launcher.slots
 
 
-def ram_budget(residency: ResidencySettings) -> int:
-    """RAM for sleepers' weights, in bytes: the YAML's, or half of what there is beside the engine host."""
+def ram_budget(residency: ResidencySettings, host_ram: int) -> int:
+    """RAM for sleepers' weights, in bytes: the YAML's, or half of what there is beside the engine host's."""
     if residency.ram_budget is not None:
         return int(residency.ram_budget)
-    return (machine_ram() - HOST_BYTES) // 2
+    return (machine_ram() - host_ram) // 2
 
 
 def open_journal(machine: Machine, residency: ResidencySettings) -> Journal:
@@ -108,7 +114,7 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
     gauge = open_gauge([device.id for device in settings.residency.devices])
     totals = {device.id: None if gauge is None else gauge.total(device.id) for device in settings.residency.devices}
     store = Store(paths.measurements(), "" if gauge is None else gauge.card)
-    machine = build_machine(settings, launchers, store, totals)
+    machine = build_machine(settings, launchers, store, totals, 0 if host is None else host.spec.ram)
     journal = open_journal(machine, settings.residency) if settings.residency.journal else None
     scheduler = Scheduler(machine, launchers, Memory(gauge), store, journal, debug=debug)
 

@@ -1,8 +1,4 @@
-"""The only place that touches vLLM's internals, written against one version of it.
-
-Every name used here is checked by ``tests/acceptance/test_engine_host.py``; on another version the host
-says so and ends, and engines are started the stock way.
-"""
+"""The only place that touches vLLM's internals; their names, by version, are in ``versions.py``."""
 
 from __future__ import annotations
 
@@ -14,49 +10,15 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-VERSION = "0.32.0"
+from .versions import KNOWN, Inside
 
-SERVER = "vllm.entrypoints.launchers.api_server.entry"
-
-_IMPORTS = (
-    SERVER,
-    "vllm.entrypoints.launchers.cli_args",
-    "vllm.v1.engine.async_llm",
-    "vllm.v1.engine.core",
-    "vllm.v1.engine.coordinator",
-    "vllm.v1.engine.utils",
-    "vllm.v1.executor.multiproc_executor",
-    "vllm.v1.executor.uniproc_executor",
-    "vllm.model_executor.model_loader.default_loader",
-)
-_IMPORTS_CPU = ("vllm.v1.worker.cpu_worker", "vllm.v1.worker.cpu_model_runner")
-_IMPORTS_CUDA = ("vllm.v1.worker.gpu_worker", "vllm.v1.worker.gpu_model_runner")
-_LATE = (
-    "vllm.entrypoints.serve.instrumentator.metrics",
-    "vllm.entrypoints.serve.utils.orca_metrics",
-    "vllm.entrypoints.scale_out.factories",
-    "vllm.renderers.hf",
-    "vllm.model_executor.layers.quantization.online.base",
-    "vllm.model_executor.layers.quantization.compressed_tensors.utils",
-    "vllm.plugins.lora_resolvers.hf_hub_resolver",
-    "vllm.v1.core.sched.scheduler",
-    "vllm.v1.metrics.reader",
-    "uvicorn.lifespan.on",
-    "uvicorn.protocols.http.httptools_impl",
-    "uvicorn.protocols.websockets.auto",
-    "setproctitle",
-    "xgrammar",
-)
-_LATE_CPU = ("vllm.v1.attention.backends.cpu_attn", "vllm.triton_utils.dispatcher", "vllm.utils.cpu_triton_utils")
-_LATE_CUDA = ("vllm.v1.attention.backends.flash_attn", "vllm.v1.attention.backends.triton_attn")
-"""What a server imports in functions, found by comparing ``sys.modules`` before and after a start. Without one
-of them a start only takes longer."""
-
-_LATE_IN_ENTRYPOINTS = ("api_router", "serving")
+CUDA_DEVICE = "/dev/nvidia-uvm"
+"""What the driver opens for whoever initialises CUDA, with torch or past it; asking it for figures (NVML) does not."""
 
 
 def version() -> str:
@@ -71,24 +33,34 @@ def version() -> str:
     return "none"
 
 
+def inside() -> Inside:
+    """The row of the installed vLLM. Raises KeyError if it is none that the host knows."""
+    return KNOWN[version()]
+
+
 def load(cpu: bool) -> None:
     """Import what every server imports: the seconds that a forked one saves."""
-    for name in (*_IMPORTS, *(_IMPORTS_CPU if cpu else _IMPORTS_CUDA)):
+    row = inside()
+    for name in row.first(cpu):
         importlib.import_module(name)
-    for name in (*_LATE, *(_LATE_CPU if cpu else _LATE_CUDA), *_routes()):
+    for name in (*row.then(cpu), *_routes(row)):
         try:
             importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if (error.name or "vllm").startswith("vllm"):
+                print(f"engine host: {name}: {error}", flush=True)
+            # Else it is of an optional package, which is not installed: no server will import it either.
         except Exception as error:
             print(f"engine host: {name}: {type(error).__name__}: {error}", flush=True)
 
 
-def _routes() -> Iterator[str]:
+def _routes(row: Inside) -> Iterator[str]:
     """The modules of the server's routes."""
     from vllm import entrypoints
 
     folder = Path(entrypoints.__path__[0])
     for path in sorted(folder.rglob("*.py")):
-        if path.stem in _LATE_IN_ENTRYPOINTS:
+        if path.stem in row.routes:
             yield ".".join(("vllm.entrypoints", *path.relative_to(folder).with_suffix("").parts))
 
 
@@ -116,21 +88,38 @@ def warm(model: str) -> None:
             registered._save_modelinfo_to_cache(info, registered._get_modelinfo_module_hash(Path(file)))
 
 
-def unfit_to_fork() -> str | None:
-    """Why a fork of this process could not be a server, if it could not."""
+class Unfit(NamedTuple):
+    """Why a fork of this process could not be a server, and whether that will not change."""
+
+    why: str
+    lasting: bool
+
+
+def unfit_to_fork(patience_s: float = 0.0) -> Unfit | None:
+    """What is in the way of a fork, after having waited for as long as that for threads to end."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        return "CUDA is initialised in the host"
-    if threading.active_count() > 1:
-        return "a thread runs in the host, and may hold a lock"
-    return None
+    if (torch is not None and torch.cuda.is_initialized()) or _has_open(CUDA_DEVICE):
+        return Unfit("CUDA is initialised in the host", lasting=True)
+    deadline = time.monotonic() + patience_s
+    for thread in _others():
+        thread.join(max(0.0, deadline - time.monotonic()))
+    names = ", ".join(sorted(thread.name for thread in _others()))
+    return Unfit(f"a thread runs in the host and may hold a lock ({names})", lasting=False) if names else None
 
 
-def spawns_anyway() -> bool:
-    """Whether vLLM will not fork its EngineCore here (WSL2, Ray), so that half of the gain is lost."""
-    from vllm.utils.system_utils import in_wsl
+def _others() -> list[threading.Thread]:
+    """The threads beside this one, which is the main one."""
+    return [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
 
-    return bool(in_wsl())
+
+def _has_open(path: str) -> bool:
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") == path:
+                return True
+        except OSError:  # the folder's own
+            continue
+    return False
 
 
 def fork_on_cpu() -> None:
@@ -154,7 +143,7 @@ def serve(argv: list[str]) -> None:
     os.register_at_fork(after_in_child=_undo_fork_surprises)
     set_process_title("APIServer", argv[argv.index("--served-model-name") + 1])
     sys.argv = ["vllm", *argv]
-    importlib.import_module(SERVER).main()
+    importlib.import_module(inside().server).main()
 
 
 def _undo_fork_surprises() -> None:

@@ -2,7 +2,8 @@
 
 Messages are lines of JSON on a unix socket. In: ``{"op": "start", "id", "argv", "env", "log"}``,
 ``{"op": "go", "pid"}``, ``{"op": "drop", "pid"}``. Out: ``{"event": "ready", ...}`` once vLLM is imported,
-``started`` with the id and a pid, ``refused`` with the id and why, ``exited`` with a pid and its code.
+``started`` with the id and a pid, ``refused`` with the id, why and whether that lasts, ``exited`` with a pid and its
+code.
 
 A forked child does nothing before its ``go``: whoever asked for it has to write its record first. It ends
 if the pipe closes before, so that neither a lost message nor anybody's death can leave one behind.
@@ -28,9 +29,17 @@ from pathlib import Path
 from typing import Any
 
 from . import internals
+from .versions import KNOWN
 
 UNSUPPORTED = 3
-"""Exit code: this vLLM is not the one that the host was written for."""
+"""Exit code: the host does not know this vLLM."""
+
+FIT_S = 60.0
+"""How long the host waits, before it says that it is ready, for threads that its imports have left to end. Those that
+were seen took 18 s on two slow cores."""
+
+THREAD_S = 3.0
+"""How long a fork waits for one: much less than a stock start takes, and than residency waits for a fork."""
 
 ALONE_S = 60.0
 """Without a connection for so long nobody is going to use it any more: residency restarts in seconds."""
@@ -125,9 +134,9 @@ class Host:
     # --- children ---------------------------------------------------------------------------------
 
     def _start(self, job: dict[str, Any]) -> None:
-        why = internals.unfit_to_fork()
-        if why is not None:
-            self._say({"event": "refused", "id": job["id"], "why": why})
+        unfit = internals.unfit_to_fork(THREAD_S)
+        if unfit is not None:
+            self._say({"event": "refused", "id": job["id"], "why": unfit.why, "lasting": unfit.lasting})
             return
         read, write = os.pipe()
         try:
@@ -135,7 +144,7 @@ class Host:
         except OSError as error:
             os.close(read)
             os.close(write)
-            self._say({"event": "refused", "id": job["id"], "why": f"fork: {error.strerror}"})
+            self._say({"event": "refused", "id": job["id"], "why": f"fork: {error.strerror}", "lasting": False})
             return
         if pid == 0:
             os.close(write)
@@ -223,16 +232,14 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     listener = socket.socket(fileno=options.fd)
     listener.set_inheritable(False)
-    if internals.version() != internals.VERSION:
-        print(f"engine host: vLLM is {internals.version()}, not {internals.VERSION}", flush=True)
+    version = internals.version()
+    if version not in KNOWN:
+        print(f"engine host: vLLM is {version}; it knows {', '.join(KNOWN)}", flush=True)
         return UNSUPPORTED
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     oom_score_adj = _set_oom_score_adj(OOM_SCORE_ADJ)
     began = time.monotonic()
     internals.load(options.cpu)
-    if internals.spawns_anyway():
-        print("engine host: vLLM does not fork on this system", flush=True)
-        return UNSUPPORTED
     if options.cpu:
         internals.fork_on_cpu()
     for model in options.warm:
@@ -240,9 +247,20 @@ def main(arguments: list[str]) -> int:
             internals.warm(model)
         except Exception as error:
             print(f"engine host: {model}: {type(error).__name__}: {error}", flush=True)
+    _wait_until_fit()
     gc.collect()
     gc.freeze()  # the collector leaves what is here alone, so that its pages stay shared
     took = time.monotonic() - began
     threads = sorted(Path(f"/proc/self/task/{tid}/comm").read_text().strip() for tid in os.listdir("/proc/self/task"))
-    print(f"engine host: vLLM {internals.VERSION} imported in {took:.1f} s, threads {threads}", flush=True)
+    print(f"engine host: vLLM {version} imported in {took:.1f} s, threads {threads}", flush=True)
     return Host(listener, oom_score_adj, {"event": "ready", "import_s": round(took, 1)}).run()
+
+
+def _wait_until_fit() -> None:
+    """Let threads that an import has left end: who asks for a fork now gets a stock start, and no refusal."""
+    unfit = internals.unfit_to_fork()
+    if unfit is not None and not unfit.lasting:
+        print(f"engine host: {unfit.why}; waiting for it, {FIT_S:.0f} s at most", flush=True)
+        unfit = internals.unfit_to_fork(FIT_S)
+    if unfit is not None:
+        print(f"engine host: no fork for now: {unfit.why}", flush=True)

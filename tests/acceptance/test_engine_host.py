@@ -17,7 +17,8 @@ import pytest
 
 from roundhouse.bench import start as bench
 from roundhouse.config import paths
-from roundhouse.launchers.host import internals
+from roundhouse.launchers import vllm
+from roundhouse.launchers.host.versions import KNOWN
 from roundhouse.launchers.records import runs
 from tests.acceptance.conftest import cpu_config, real_stack
 from tests.support.stack import Stack
@@ -29,19 +30,29 @@ HOST_S = 180.0
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "deploy" / "requirements"
 
 
-def test_the_host_is_written_for_the_vllm_that_is_pinned() -> None:
-    for name in ("engine-cpu.in", "engine-cuda.in"):
-        pins = [line for line in (REQUIREMENTS / name).read_text().splitlines() if line.startswith("vllm")]
-        assert [pin.split("==")[1] for pin in pins] == [internals.VERSION]
+def pinned(name: str = "engine-cpu.in") -> str:
+    """The version of vLLM that the set-up installs."""
+    (pin,) = [line for line in (REQUIREMENTS / name).read_text().splitlines() if line.startswith("vllm")]
+    return pin.split("==")[1]
 
 
-def test_every_module_that_the_host_imports_ahead_is_there() -> None:
+def test_the_host_knows_the_vllm_that_is_pinned() -> None:
+    assert {pinned(name) for name in ("engine-cpu.in", "engine-cuda.in")} <= KNOWN.keys()
+
+
+def test_every_module_and_name_that_the_host_uses_is_there() -> None:
     """On the CPU; what only CUDA has is left out."""
-    late = [name for name in internals._LATE if name != "xgrammar"]
-    names = [*internals._IMPORTS, *internals._IMPORTS_CPU, *late, *internals._LATE_CPU]
-    code = f"import importlib.util as u; print([n for n in {names!r} if u.find_spec(n) is None])"
+    row = KNOWN[pinned()]
+    modules = [name for name in (*row.first(cpu=True), *row.then(cpu=True)) if name != "xgrammar"]
+    code = f"""
+import importlib, importlib.util
+print([name for name in {modules!r} if importlib.util.find_spec(name) is None])
+pairs = [name.split(":") for name in {row.names!r}]
+print([name for module, name in pairs if not hasattr(importlib.import_module(module), name)])
+"""
     done = subprocess.run([paths.engine_python(), "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.splitlines()[-2:] == ["[]", "[]"]
+    assert row.server == vllm.SERVER
 
 
 @pytest.fixture(scope="module")

