@@ -12,12 +12,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
+
+from roundhouse.config.wsl import in_wsl
 
 POLL_S = 0.05
 """How often the card is read while somebody waits: a reading takes about a millisecond, and a switch seconds."""
@@ -26,12 +29,37 @@ RELEASED_S = 5.0
 """How long memory may take to come back. The driver frees a dead process's within a second, a sleeper's before it
 says that it sleeps; what is still there after so long is held by somebody."""
 
+WHOLE_CARD_BYTES = 256 * 2**20
+"""How much our processes may seem to hold of a card that is read as a whole when they hold nothing: a desktop takes and
+gives some hundred MiB all the time, and an engine has many times as much."""
+
+UNLISTED_BYTES = 2**30
+"""More than this that is used by nobody who is listed is somebody's whom the driver does not list: a display, and what
+the driver takes per process, are less."""
+
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """The kernel's number for the namespace in which the driver counts processes; in a container it is another one."""
 
 
+PCI = Path("/sys/bus/pci/devices")
+
+NO_PERMISSION, NOT_LOADED, LIBRARY_NOT_FOUND, FUNCTION_NOT_FOUND = 4, 9, 12, 13
+LOST, RESET_REQUIRED, MISMATCH = 15, 16, 18
+NOT_THERE = (2, 6)
+"""Answers of NVML (nvml.h, nvmlReturn_t); the last are those to a number, or a UUID, that is no card's."""
+
+REMEDIES = {
+    NO_PERMISSION: "this user may not use it: see 'ls -l /dev/nvidia*'",
+    NOT_LOADED: "its kernel module is not loaded: 'sudo modprobe nvidia'",
+    LOST: "the card has fallen off the bus: turn the machine off and on",
+    RESET_REQUIRED: "the card has to be reset: reboot",
+    MISMATCH: "it was updated, and the kernel still has the old one: reboot",
+}
+OTHERWISE = "see what 'nvidia-smi' says"
+
+
 class GaugeError(Exception):
-    """The driver does not answer: the card is lost, or the driver is being changed."""
+    """The driver does not answer: the card is lost, or the driver is being changed. The text has the remedy."""
 
 
 class NotReleased(Exception):
@@ -60,11 +88,22 @@ class Reading:
         """What a new process could have."""
         return self.total - self.used
 
+    def told_of(self, pids: Collection[int]) -> Mapping[int, int] | None:
+        """``by_pid``, unless it is not about ``pids``, which have been loaded.
+
+        A process has some of the card for as long as it lives. If none of them is listed, though one lives and much is
+        used by nobody who is listed, the driver does not say who has it.
+        """
+        by_pid = self.by_pid
+        if by_pid is None or any(pid in by_pid for pid in pids):
+            return by_pid
+        unlisted = self.used - sum(by_pid.values())
+        return None if unlisted > UNLISTED_BYTES and any(psutil.pid_exists(pid) for pid in pids) else by_pid
+
     def held(self, pids: Collection[int], others: int = 0) -> int:
         """What ``pids`` hold; where the driver does not say, all that is used beside ``others``."""
-        if self.by_pid is None:
-            return max(0, self.used - others)
-        return sum(self.by_pid.get(pid, 0) for pid in pids)
+        by_pid = self.told_of(pids)
+        return max(0, self.used - others) if by_pid is None else sum(by_pid.get(pid, 0) for pid in pids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +154,10 @@ class Nvml:
         try:
             memory = self._memory(handle)
             lists = (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses)
-            by_pid = self._by_pid([process for ask in lists for process in _listed(nvml, ask, handle)])
+            processes = [_listed(nvml, ask, handle) for ask in lists]
         except nvml.NVMLError as error:
-            raise GaugeError(f"the driver does not answer for {device} ({error}); see 'nvidia-smi'") from error
+            raise _silent(f" for {device}", error) from error
+        by_pid = self._by_pid(processes, int(memory.used))
         reserved = int(getattr(memory, "reserved", 0))
         return Reading(int(memory.total) - reserved, int(memory.used), by_pid)
 
@@ -132,11 +172,14 @@ class Nvml:
         except self._nvml.NVMLError:  # older drivers, MIG: what the driver keeps is in ``used``
             return self._nvml.nvmlDeviceGetMemoryInfo(handle)
 
-    def _by_pid(self, processes: Sequence[Any]) -> dict[int, int] | None:
-        if any(process.usedGpuMemory is None for process in processes):
+    def _by_pid(self, lists: Sequence[Sequence[Any] | None], used: int) -> dict[int, int] | None:
+        processes = [process for it in lists if it is not None for process in it]
+        if None in lists or any(process.usedGpuMemory is None for process in processes):
             return None
         if not (self._own_pids or (processes and all(psutil.pid_exists(process.pid) for process in processes))):
             return None  # pids of the host; some drivers translate them, and then all of them are processes here
+        if not processes and used > UNLISTED_BYTES:
+            return None  # somebody has it, and the driver does not say who
         sizes: dict[int, int] = {}
         for process in processes:  # one that computes and draws is on both lists, with the same figure
             sizes[process.pid] = max(sizes.get(process.pid, 0), int(process.usedGpuMemory))
@@ -146,7 +189,10 @@ class Nvml:
 def open_gauge(devices: Sequence[str] = ("gpu0",)) -> Nvml | None:
     """The cards that ``devices`` (ids of the YAML) are: the first is the first one that CUDA shows, and so on.
 
-    ``None`` where there is no driver, or none of its cards may be used.
+    ``None`` where there is no driver, or no card that may be used.
+
+    Raises:
+        GaugeError: there is one, and the driver does not answer.
     """
     import pynvml  # type: ignore[import-untyped]
 
@@ -154,8 +200,10 @@ def open_gauge(devices: Sequence[str] = ("gpu0",)) -> Nvml | None:
         pynvml.nvmlInit()
         handles = dict(zip(devices, _visible(pynvml), strict=False))
         return Nvml(pynvml, handles) if handles else None
-    except pynvml.NVMLError:
-        return None
+    except pynvml.NVMLError as error:
+        if error.value == LIBRARY_NOT_FOUND or (error.value == NOT_LOADED and not _card_on_bus()):
+            return None  # the second: its library came with other packages
+        raise _silent("", error) from error
 
 
 async def until_released(
@@ -169,8 +217,8 @@ async def until_released(
     """Return what ``pids`` still hold of the device, in bytes, as soon as that is ``at_most`` or less; 0 if no card.
 
     ``others`` is what the rest of the device's users hold: needed where the driver does not say who has what. There
-    the answer is all that is used beside them, so that another's allocation in the meantime looks like ours.
-    Cancellable.
+    the answer is all that is used beside them, so that another's allocation in the meantime looks like ours, and up to
+    WHOLE_CARD_BYTES are let pass. Cancellable.
 
     Raises:
         NotReleased: it is more at the deadline.
@@ -179,12 +227,15 @@ async def until_released(
     began = time.monotonic()
     while True:
         reading = await asyncio.to_thread(gauge.read, device)
-        held = 0 if reading is None else reading.held(pids, others)
-        if held <= at_most:
+        if reading is None:
+            return 0
+        held = reading.held(pids, others)
+        bound = at_most if reading.told_of(pids) is not None else max(at_most, WHOLE_CARD_BYTES)
+        if held <= bound:
             return held
         waited = time.monotonic() - began
         if waited >= deadline_s:
-            raise NotReleased(held, at_most, waited)
+            raise NotReleased(held, bound, waited)
         await asyncio.sleep(POLL_S)
 
 
@@ -194,9 +245,10 @@ def foreign(reading: Reading, ours: Collection[int], booked: int = 0) -> Foreign
     Where the driver does not say who has what, all that is used but ``booked``, what our engines should hold.
     Memory that belongs to no listed process (a display without one, another container) is others' too.
     """
-    if reading.by_pid is None:
+    by_pid = reading.told_of(ours)
+    if by_pid is None:
         return Foreign(max(0, reading.used - booked))
-    others = sorted((size, pid) for pid, size in reading.by_pid.items() if pid not in ours)
+    others = sorted((size, pid) for pid, size in by_pid.items() if pid not in ours)
     used = max(0, reading.used - reading.held(ours))
     return Foreign(used, tuple(f"{_name(pid)} (pid {pid})" for _, pid in reversed(others)))
 
@@ -208,18 +260,19 @@ def _name(pid: int) -> str:
         return "a process of another user"
 
 
-def _visible(nvml: Any) -> list[Any]:
+def _visible(nvml: Any) -> Iterator[Any]:
     """The handles of the cards that CUDA shows, in its order. As for CUDA, the first one that is not there ends it."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
-        return [nvml.nvmlDeviceGetHandleByIndex(number) for number in range(nvml.nvmlDeviceGetCount())]
-    handles = []
+        yield from (nvml.nvmlDeviceGetHandleByIndex(number) for number in range(nvml.nvmlDeviceGetCount()))
+        return
     for word in (part.strip() for part in chosen.split(",")):
         try:
-            handles.append(nvml.nvmlDeviceGetHandleByIndex(int(word)) if word.isdigit() else _by_uuid(nvml, word))
-        except nvml.NVMLError:
-            break
-    return handles
+            yield nvml.nvmlDeviceGetHandleByIndex(int(word)) if word.isdigit() else _by_uuid(nvml, word)
+        except nvml.NVMLError as error:
+            if error.value in NOT_THERE:
+                return
+            raise
 
 
 def _by_uuid(nvml: Any, word: str) -> Any:
@@ -231,14 +284,29 @@ def _by_uuid(nvml: Any, word: str) -> Any:
     return nvml.nvmlDeviceGetHandleByUUID(word)  # a part of a card (MIG), or none
 
 
-def _listed(nvml: Any, ask: Any, handle: Any) -> list[Any]:
-    """The processes of one list; a card without such a list has none on it."""
+def _listed(nvml: Any, ask: Any, handle: Any) -> list[Any] | None:
+    """The processes of one list; a card without such a list has none on it. ``None``: we are not told."""
     try:
         return list(ask(handle))
     except nvml.NVMLError as error:
-        if error.value != nvml.NVML_ERROR_NOT_SUPPORTED:
-            raise
-        return []
+        if error.value == nvml.NVML_ERROR_NOT_SUPPORTED:
+            return []
+        if error.value in (NO_PERMISSION, FUNCTION_NOT_FOUND):
+            return None
+        raise
+
+
+def _silent(where: str, error: Any) -> GaugeError:
+    """What is said of an answer of NVML that is none."""
+    remedy = "type 'wsl --shutdown' in Windows" if in_wsl() else REMEDIES.get(error.value, OTHERWISE)
+    return GaugeError(f"the driver does not answer{where} ({error}): {remedy}")
+
+
+def _card_on_bus() -> bool:
+    """Whether there is an NVIDIA card, driver or not; on WSL2, where a card is on no bus, there may be one."""
+    display = "0x03"  # the class; other devices of this vendor are a card's sound, or a board's
+    found = (path.parent for path in PCI.glob("*/vendor") if path.read_text().strip() == "0x10de")
+    return in_wsl() or any((device / "class").read_text().startswith(display) for device in found)
 
 
 def _pids_are_the_drivers() -> bool:

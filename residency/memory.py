@@ -27,16 +27,44 @@ class Memory:
     def __init__(self, gauge: Gauge | None) -> None:
         self._gauge = gauge
         self._others: dict[str, Sequence[str]] = {}
+        self._silent: set[str] = set()
+
+    def total(self, device: str) -> int | None:
+        """How much memory the device has for engines; ``None`` if that cannot be told. Blocks for some milliseconds."""
+        if self._gauge is None:
+            return None
+        try:
+            return self._gauge.total(device)
+        except GaugeError as error:
+            self._say(device, error)
+            return None
 
     async def _read(self, device: str) -> Reading | None:
-        return None if self._gauge is None else await asyncio.to_thread(self._gauge.read, device)
+        """Raises GaugeError, which has been said then."""
+        if self._gauge is None:
+            return None
+        try:
+            reading = await asyncio.to_thread(self._gauge.read, device)
+        except GaugeError as error:
+            self._say(device, error)
+            raise
+        self._say(device, None)
+        return reading
+
+    def _say(self, device: str, error: GaugeError | None) -> None:
+        """Say once that a driver has stopped to answer, and once that it answers again: it is asked every LOOK_S."""
+        if error is not None and device not in self._silent:
+            self._silent.add(device)
+            log.warning("event=card_not_read device=%s text=%r", device, str(error))
+        elif error is None and device in self._silent:
+            self._silent.discard(device)
+            log.info("event=card_read_again device=%s", device)
 
     async def held(self, device: str, pids: Set[int], beside: int) -> int | None:
         """Bytes of the device that the processes ``pids`` have now; ``None`` if that cannot be told."""
         try:
             reading = await self._read(device)
-        except GaugeError as error:
-            log.warning("event=card_not_read device=%s text=%r", device, str(error))
+        except GaugeError:
             return None
         return None if reading is None else reading.held(pids, beside)
 
@@ -51,14 +79,17 @@ class Memory:
             return None
         if at_most is None:
             return await self.held(device, pids, beside)
-        return await until_released(self._gauge, device, pids, at_most, others=beside)
+        try:
+            return await until_released(self._gauge, device, pids, at_most, others=beside)
+        except GaugeError as error:
+            self._say(device, error)
+            raise
 
     async def foreign(self, device: str, pids: Set[int], booked: int) -> int | None:
         """Bytes of the device that others than ``pids``, which should have ``booked``, have now."""
         try:
             reading = await self._read(device)
-        except GaugeError as error:
-            log.warning("event=card_not_read device=%s text=%r", device, str(error))
+        except GaugeError:
             return None
         if reading is None:
             return None

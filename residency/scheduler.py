@@ -336,8 +336,10 @@ class Scheduler:
             await process.stop(force)
             try:
                 await self._memory.released(self._device(model), pids, 0, self._beside(model))
-            except (NotReleased, GaugeError) as error:
+            except NotReleased as error:
                 log.error("event=memory_not_back model=%s text=%r", model, str(error))
+            except GaugeError:
+                pass  # said where the driver is asked; the process is gone, and its memory will be
         del self._stops[model]
         self._processes.pop(model, None)
         log.debug("event=stopped model=%s took_s=%.3f", model, self.now - began)
@@ -379,14 +381,18 @@ class Scheduler:
     async def watch_others(self) -> None:
         """Look at what other programs use of the devices, until cancelled."""
         while await self._memory.look():
-            for device, track in self.machine.tracks.items():
-                begun = self.machine.counters.transitions
-                pids = [p.pids() for model, p in self._processes.items() if self._device(model) == device]
-                foreign = await self._memory.foreign(device, frozenset().union(*pids), track.booked(self.now))
-                if track.moving is not None or self.machine.counters.transitions != begun:
-                    continue  # in the middle of a transition nobody can tell whose memory is whose
-                if foreign is not None and foreign != track.ledger.foreign:
-                    self.post(Seen(device, foreign))
+            await self.see_others()
+
+    async def see_others(self) -> None:
+        """Look once. To be done before anybody may ask: else a desktop's memory is booked as the first engine's."""
+        for device, track in self.machine.tracks.items():
+            begun = self.machine.counters.transitions
+            pids = [p.pids() for model, p in self._processes.items() if self._device(model) == device]
+            foreign = await self._memory.foreign(device, frozenset().union(*pids), track.booked(self.now))
+            if track.moving is not None or self.machine.counters.transitions != begun:
+                continue  # in the middle of a transition nobody can tell whose memory is whose
+            if foreign is not None and foreign != track.ledger.foreign:
+                self.post(Seen(device, foreign))
 
     async def close(self) -> None:
         """Stop every engine: answers may run for FORCED_SHUTDOWN_S more, then all ends at once."""

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
@@ -19,7 +19,7 @@ from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import BaseLauncher, ResidencySettings, Settings, VllmLauncher
 from roundhouse.footprint.ram import machine_ram
 from roundhouse.launchers.base import Launcher
-from roundhouse.launchers.gauge import open_gauge
+from roundhouse.launchers.gauge import GaugeError, Nvml, open_gauge
 from roundhouse.launchers.records import sweep
 from roundhouse.launchers.registry import build_launcher
 from roundhouse.launchers.vllm import build_host
@@ -111,17 +111,20 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
     host = build_host(settings.models.values(), exact_pinning=exact)
     launchers = {name: build_launcher(it, host, exact_pinning=exact) for name, it in settings.models.items()}
     debug = os.environ.get("ROUNDHOUSE_DEBUG") == "1"
-    gauge = open_gauge([device.id for device in settings.residency.devices])
-    totals = {device.id: None if gauge is None else gauge.total(device.id) for device in settings.residency.devices}
+    devices = [device.id for device in settings.residency.devices]
+    gauge = _gauge(devices)
+    memory = Memory(gauge)
+    totals = {device: memory.total(device) for device in devices}
     store = Store(paths.measurements(), "" if gauge is None else gauge.card)
     machine = build_machine(settings, launchers, store, totals, 0 if host is None else host.spec.ram)
     journal = open_journal(machine, settings.residency) if settings.residency.journal else None
-    scheduler = Scheduler(machine, launchers, Memory(gauge), store, journal, debug=debug)
+    scheduler = Scheduler(machine, launchers, memory, store, journal, debug=debug)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await scheduler.adopt()
         await asyncio.to_thread(sweep, paths.engine_records(), keep=scheduler.pids())
+        await scheduler.see_others()
         scheduler.post(Ticked())  # what is to be preloaded
         keeping = [
             asyncio.create_task(scheduler.watch_others(), name="watch others"),
@@ -161,6 +164,15 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
         await server.serve(sockets=[listener])
         closing.cancel()
     return 1 if scheduler.broken is not None or not server.started else 0
+
+
+def _gauge(devices: Sequence[str]) -> Nvml | None:
+    """What tells of the cards. Where the driver does not answer, that is said, and engines that run are served on."""
+    try:
+        return open_gauge(devices)
+    except GaugeError as error:
+        log.error("event=card_not_read text=%r", f"{error}; then 'roundhouse down' and 'roundhouse up'")
+        return None
 
 
 async def _remember(desk: Desk) -> None:

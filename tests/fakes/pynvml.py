@@ -1,8 +1,9 @@
 """A stand-in for NVML's bindings: one card, the emulated one of the file in ``FAKE_CARD``.
 
 Put this folder on PYTHONPATH, and what asks the driver asks the fake card. ``FAKE_CARD_PIDS=no`` makes it a driver
-that does not say who has how much, ``FAKE_CARD_LOST`` one that has lost the card; without ``FAKE_CARD`` there is
-no driver.
+that does not say who has how much, ``nobody`` one that lists nobody, a pid one that lists this process alone, and
+``denied`` one that does not let us see its list. ``FAKE_CARD_LOST`` makes it one that has lost the card, and
+``FAKE_CARD_INIT`` one that answers with this error at once; without ``FAKE_CARD`` there is no driver.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from card import Card
 
 NVML_ERROR_LIBRARY_NOT_FOUND = 12
+NVML_ERROR_NO_PERMISSION = 4
 NVML_ERROR_NOT_FOUND = 6
 NVML_ERROR_NOT_SUPPORTED = 3
 NVML_ERROR_GPU_IS_LOST = 15
@@ -34,6 +36,8 @@ class NVMLError(Exception):
 
 
 def nvmlInit() -> None:
+    if answer := os.environ.get("FAKE_CARD_INIT"):
+        raise NVMLError(int(answer))
     if not os.environ.get("FAKE_CARD"):
         raise NVMLError(NVML_ERROR_LIBRARY_NOT_FOUND)
 
@@ -80,8 +84,11 @@ def nvmlDeviceGetMemoryInfo(card: Card, version: int | None = None) -> Any:
 
 
 def nvmlDeviceGetComputeRunningProcesses(card: Card) -> list[Any]:
-    told = os.environ.get("FAKE_CARD_PIDS") != "no"
-    return [SimpleNamespace(pid=pid, usedGpuMemory=size if told else None) for pid, size in card.by_pid.items()]
+    mode = os.environ.get("FAKE_CARD_PIDS", "all")
+    if mode == "denied":
+        raise NVMLError(NVML_ERROR_NO_PERMISSION)
+    listed = {pid: size for pid, size in card.by_pid.items() if mode in ("all", "no", str(pid))}
+    return [SimpleNamespace(pid=pid, usedGpuMemory=None if mode == "no" else size) for pid, size in listed.items()]
 
 
 def nvmlDeviceGetGraphicsRunningProcesses(card: Card) -> list[Any]:
