@@ -15,12 +15,11 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
 
-from roundhouse.config.wsl import in_wsl
+from roundhouse.launchers import driver
 
 POLL_S = 0.05
 """How often the card is read while somebody waits: a reading takes about a millisecond, and a switch seconds."""
@@ -39,23 +38,6 @@ the driver takes per process, are less."""
 
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """The kernel's number for the namespace in which the driver counts processes; in a container it is another one."""
-
-
-PCI = Path("/sys/bus/pci/devices")
-
-NO_PERMISSION, NOT_LOADED, LIBRARY_NOT_FOUND, FUNCTION_NOT_FOUND = 4, 9, 12, 13
-LOST, RESET_REQUIRED, MISMATCH = 15, 16, 18
-NOT_THERE = (2, 6)
-"""Answers of NVML (nvml.h, nvmlReturn_t); the last are those to a number, or a UUID, that is no card's."""
-
-REMEDIES = {
-    NO_PERMISSION: "this user may not use it: see 'ls -l /dev/nvidia*'",
-    NOT_LOADED: "its kernel module is not loaded: 'sudo modprobe nvidia'",
-    LOST: "the card has fallen off the bus: turn the machine off and on",
-    RESET_REQUIRED: "the card has to be reset: reboot",
-    MISMATCH: "it was updated, and the kernel still has the old one: reboot",
-}
-OTHERWISE = "see what 'nvidia-smi' says"
 
 
 class GaugeError(Exception):
@@ -156,7 +138,7 @@ class Nvml:
             lists = (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses)
             processes = [_listed(nvml, ask, handle) for ask in lists]
         except nvml.NVMLError as error:
-            raise _silent(f" for {device}", error) from error
+            raise GaugeError(driver.silent(error, device)) from error
         by_pid = self._by_pid(processes, int(memory.used))
         reserved = int(getattr(memory, "reserved", 0))
         return Reading(int(memory.total) - reserved, int(memory.used), by_pid)
@@ -201,9 +183,9 @@ def open_gauge(devices: Sequence[str] = ("gpu0",)) -> Nvml | None:
         handles = dict(zip(devices, _visible(pynvml), strict=False))
         return Nvml(pynvml, handles) if handles else None
     except pynvml.NVMLError as error:
-        if error.value == LIBRARY_NOT_FOUND or (error.value == NOT_LOADED and not _card_on_bus()):
-            return None  # the second: its library came with other packages
-        raise _silent("", error) from error
+        if driver.absent(error):
+            return None
+        raise GaugeError(driver.silent(error)) from error
 
 
 async def until_released(
@@ -270,7 +252,7 @@ def _visible(nvml: Any) -> Iterator[Any]:
         try:
             yield nvml.nvmlDeviceGetHandleByIndex(int(word)) if word.isdigit() else _by_uuid(nvml, word)
         except nvml.NVMLError as error:
-            if error.value in NOT_THERE:
+            if error.value in driver.NO_SUCH_CARD:
                 return
             raise
 
@@ -291,22 +273,9 @@ def _listed(nvml: Any, ask: Any, handle: Any) -> list[Any] | None:
     except nvml.NVMLError as error:
         if error.value == nvml.NVML_ERROR_NOT_SUPPORTED:
             return []
-        if error.value in (NO_PERMISSION, FUNCTION_NOT_FOUND):
+        if error.value in driver.NOT_TOLD:
             return None
         raise
-
-
-def _silent(where: str, error: Any) -> GaugeError:
-    """What is said of an answer of NVML that is none."""
-    remedy = "type 'wsl --shutdown' in Windows" if in_wsl() else REMEDIES.get(error.value, OTHERWISE)
-    return GaugeError(f"the driver does not answer{where} ({error}): {remedy}")
-
-
-def _card_on_bus() -> bool:
-    """Whether there is an NVIDIA card, driver or not; on WSL2, where a card is on no bus, there may be one."""
-    display = "0x03"  # the class; other devices of this vendor are a card's sound, or a board's
-    found = (path.parent for path in PCI.glob("*/vendor") if path.read_text().strip() == "0x10de")
-    return in_wsl() or any((device / "class").read_text().startswith(display) for device in found)
 
 
 def _pids_are_the_drivers() -> bool:

@@ -28,7 +28,7 @@ from roundhouse.launchers.page_cache import read_ahead
 from roundhouse.launchers.process import Spec
 from roundhouse.launchers.readiness import launch
 from roundhouse.launchers.sleeping import SleepEndpoints
-from roundhouse.launchers.vllm_environment import variables
+from roundhouse.launchers.vllm_environment import ALLOCATOR, variables
 from roundhouse.launchers.weights import Source, local_folder, recorded, tiny_folder
 
 log = logging.getLogger("roundhouse.vllm")
@@ -162,7 +162,7 @@ class VllmProcess(ProcessLauncher):
             env=env,
             port=it.port,
             health_path="/health",
-            identity=identity(argv, it.env),
+            identity=identity(argv, {name: value for name, value in ours.items() if name == ALLOCATOR} | it.env),
             log=paths.log_dir() / log_path(name),
             records=paths.engine_records(),
             start_timeout_s=it.start_timeout_s,

@@ -455,6 +455,7 @@ def test_what_was_measured_holds_for_the_same_flags_and_version_alone(
     assert build_launcher(it).identity == first
     other = it.model_copy(update={"launcher": it.launcher.model_copy(update={"env": {"X": "1"}})})
     assert build_launcher(other).identity != first
+    assert build_launcher(it, exact_pinning=True).identity != first  # RAM that it pins is another amount
     monkeypatch.setattr(VllmProcess, "version", lambda self: "vllm-99")
     assert build_launcher(it).identity != first
 
