@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -101,15 +102,22 @@ def desktop(card: Any) -> Iterator[int]:
 @asynccontextmanager
 async def residency(log: Path) -> AsyncIterator[httpx.AsyncClient]:
     """The real process, as the Procfile starts it."""
-    with log.open("w") as out:
-        process = subprocess.Popen([sys.executable, "-m", "roundhouse.residency"], stdout=out, stderr=out)
+    out = os.open(log, os.O_CREAT | os.O_WRONLY)
+    argv = [sys.executable, "-m", "roundhouse.residency"]
+    process = await asyncio.create_subprocess_exec(*argv, stdout=out, stderr=out)
+    os.close(out)
     try:
-        await until(paths.control_socket().exists, f"it listens\n{log.read_text()}")
+        await until(paths.control_socket().exists, "it listens")
         async with http(paths.control_socket(), timeout=30) as client:
             yield client
     finally:
         process.terminate()
-        process.wait(30)
+        await asyncio.wait_for(process.wait(), 30)
+
+
+def said(log: Path) -> list[str]:
+    """The lines about a card that does not answer."""
+    return [line for line in log.read_text().splitlines() if "event=card_not_read" in line]
 
 
 async def test_what_others_have_is_known_before_the_first_request(card: Any, desktop: int, tmp_path: Path) -> None:
@@ -126,6 +134,5 @@ async def test_a_driver_that_does_not_answer_at_the_start_is_said_once_and_resid
     log = tmp_path / "log"
     async with residency(log) as client:
         assert (await client.get("/status")).json()["devices"][0]["memory"]["others"] == 0
-        said = [line for line in log.read_text().splitlines() if "event=card_not_read" in line]
-        assert len(said) == 1, said
-        assert "does not answer" in said[0]
+        (line,) = said(log)
+        assert "does not answer" in line
