@@ -123,7 +123,7 @@ def _has_open(path: str) -> bool:
 
 
 def fork_on_cpu() -> None:
-    """Let the server fork its EngineCore, as vLLM does on CUDA; its CPU platform would spawn, and import again."""
+    """Let the server fork its EngineCore: vLLM's CPU platform says spawn, whatever was said before."""
     from vllm.utils import system_utils
 
     original = system_utils.get_mp_context
@@ -141,6 +141,9 @@ def serve(argv: list[str]) -> None:
     from vllm.utils.system_utils import set_process_title
 
     os.register_at_fork(after_in_child=_undo_fork_surprises)
+    # Else vLLM's command line says spawn, and the EngineCore imports everything again. Where vLLM sees that a fork
+    # would not do (CUDA is initialised), it spawns all the same.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "fork")
     set_process_title("APIServer", argv[argv.index("--served-model-name") + 1])
     sys.argv = ["vllm", *argv]
     importlib.import_module(inside().server).main()

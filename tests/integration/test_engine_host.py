@@ -121,12 +121,17 @@ def look_at(engine: int, host: int, port: int) -> None:
     url = f"http://127.0.0.1:{port}/v1/models"
     assert httpx.get(url).status_code == 401
     assert httpx.get(url, headers={"authorization": "Bearer key-of-the-engines"}).status_code == 200
-    assert "Starting vLLM server" in (paths.log_dir() / "engine-m.log").read_text()
+    assert "EngineCore by fork" in engine_log()
+    assert "Starting vLLM server" in engine_log()
     assert _score(host) == 500
     assert _score(engine) == _score(os.getpid())
     assert [c.laddr.port for c in process.net_connections() if c.status == psutil.CONN_LISTEN] == [port]
     assert psutil.Process(host).net_connections() == []
     assert not _sockets(engine) & _sockets(host)
+
+
+def engine_log() -> str:
+    return (paths.log_dir() / "engine-m.log").read_text()
 
 
 def _score(pid: int) -> int:
@@ -236,6 +241,7 @@ async def test_where_cuda_is_initialised_every_start_is_stock(home: Path, monkey
     async with running(it) as host:
         launcher, engine = await start(it, host)
         assert is_stock(engine)
+        assert "EngineCore by spawn" in engine_log()
         assert launcher._host is None  # it is not asked again
         await engine.stop()
 

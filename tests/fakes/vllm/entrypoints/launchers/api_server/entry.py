@@ -10,6 +10,8 @@ import engine
 
 def main():
     """Be the fake engine. ``--fake=WORDS`` in ``launcher.args`` goes to it."""
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # as vLLM's command line does
+    print(f"EngineCore by {os.environ['VLLM_WORKER_MULTIPROC_METHOD']}", flush=True)
     words = sys.argv[1:]
     flags = [word for text in words if text.startswith("--fake=") for word in text.removeprefix("--fake=").split()]
     options = dict(itertools.pairwise(words))
