@@ -17,6 +17,7 @@ from card import Card
 NVML_ERROR_LIBRARY_NOT_FOUND = 12
 NVML_ERROR_NO_PERMISSION = 4
 NVML_ERROR_NOT_FOUND = 6
+NVML_ERROR_DRIVER_NOT_LOADED = 9
 NVML_ERROR_NOT_SUPPORTED = 3
 NVML_ERROR_GPU_IS_LOST = 15
 NVML_ERROR_INVALID_ARGUMENT = 2
@@ -72,6 +73,10 @@ def nvmlDeviceGetUUID(card: Card) -> str:
 
 def nvmlSystemGetDriverVersion() -> str:
     return "0.0 (fake)"
+
+
+def nvmlSystemGetCudaDriverVersion_v2() -> int:
+    return 13000
 
 
 def nvmlDeviceGetMemoryInfo(card: Card, version: int | None = None) -> Any:

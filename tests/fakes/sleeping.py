@@ -37,6 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--card", default=None, metavar="FILE", help="the emulated card")
     add("--weights", type=size, default=0)
     add("--kv", type=size, default=0)
+    add("--load-peak", type=size, default=0, help="what it takes beside its weights while it loads them")
     add("--residual", type=size, default=0, help="what stays on the card while it sleeps")
     add("--sleep-mode", action="store_true", help="vLLM's --enable-sleep-mode; without it a sleep frees nothing")
     add("--sleep-delay", type=float, default=0.0)
@@ -146,7 +147,7 @@ class Memory:
             wanted = f"({free / 2**30:.2f}/{self.card.total / 2**30:.2f} GiB) on startup is less than desired"
             sys.exit(f"ValueError: Free memory on device cuda:0 {wanted} ({need / 2**30:.2f} GiB)")
         with self.card.moving():
-            self._start_with(it.weights + it.residual)
+            self._start_with(it.weights + it.residual + it.load_peak)
             yield
             if self.card.free > free:
                 sys.exit("AssertionError: Error in memory profiling. Initial free memory is less than current")

@@ -1,83 +1,102 @@
-"""Three engines that take turns on a card, by every rung of the ladder, with every phase timed and weighed."""
+"""Engines that take turns on a card, by every rung of the ladder, with every phase timed and weighed."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self
 
 import httpx
+import psutil
 
-from roundhouse.config.schema import ModelEntry
-from roundhouse.footprint.need import Footprint
+from roundhouse.config import paths
+from roundhouse.config.schema import ModelEntry, VllmLauncher
+from roundhouse.launchers import log as logs
 from roundhouse.launchers.base import Launcher
 from roundhouse.launchers.engine_host import EngineHost
-from roundhouse.launchers.gauge import Foreign, Nvml, foreign, until_released
+from roundhouse.launchers.gauge import POLL_S, Foreign, GaugeError, Nvml, foreign, until_released
 from roundhouse.launchers.process import Child
 from roundhouse.launchers.registry import build_launcher
 from roundhouse.launchers.vllm import build_host
+from roundhouse.residency.engine import GROWTH_BYTES
+from tests.gpu import machine, ram
+from tests.gpu.machine import DEVICE, read
+from tests.gpu.seen import Seen
 
 KEY = "key-of-the-engines"
-DEVICE = "gpu0"
 HOST_S = 180.0
-ROUNDS = (1, 1, 2, 2, 0) * 4
-"""The rung by which each of 20 rounds makes room: asleep at level 1 or 2, or 0: stopped."""
+"""How long the engine host may take to import vLLM; 60 s were seen on two slow cores."""
 
-SLACK_BYTES = 64 * 2**20
-"""What a sleeper may hold more than it did after its first sleep, before whoever waits for it gives up."""
+UNTOLD_BYTES = 256 * 2**20
+"""What may be there beside that where the driver does not tell processes apart: others' growth looks like ours."""
 
 QUESTION = "Once upon a time there was a roundhouse with one turntable,"
 """It begins otherwise than the probe, so that nothing of it is in the prefix cache."""
 
-
-@dataclass
-class Seen:
-    """What was measured of one model: seconds by phase, and bytes."""
-
-    model: str
-    expected: Footprint | None
-    phases: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    awake: list[int] = field(default_factory=list)
-    asleep: defaultdict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
-    lives: list[list[str]] = field(default_factory=list)
-    """What each process of it answered, from its start on: two may round differently, one may not."""
-
-    @contextmanager
-    def timing(self, phase: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self.phases[phase].append(time.monotonic() - began)
+SAMPLING = {"temperature": 0.8, "top_p": 0.9, "top_k": 50, "seed": 1}
+"""The way of choosing a token that has a kernel of its own, which a machine may not be able to build."""
 
 
 class Turn:
-    """One model on the card: brought there from wherever it is, and off it by a rung."""
+    """One model on the card: brought there from wherever it is, and off it by a rung.
 
-    def __init__(self, entry: ModelEntry, host: EngineHost | None, card: Nvml) -> None:
-        self.entry, self.card = entry, card
+    ``cold``: its first start also compiles, which later ones find done.
+    """
+
+    def __init__(self, entry: ModelEntry, host: EngineHost | None, card: Nvml, cold: bool = True) -> None:
+        self.entry, self.card, self._host = entry, card, host
         self.launcher: Launcher = build_launcher(entry, host)
         self.engine: Child | None = None
         self.others = self.residual = 0
+        self._cold = cold
         self._pinned: set[int] = set()
         self.seen = Seen(entry.name, self.launcher.expected())
 
     async def on(self) -> None:
         """Start or wake it, weigh it, and keep what it answers. Nobody else moves until it is off again."""
-        self.others = used(self.card) - self.residual
+        self.others = read(self.card).used - self.residual
         if self.engine is None:
-            with self.seen.timing("start"):
-                engine = await self.launcher.start(lambda progress: None)
-            assert isinstance(engine, Child)
-            self.engine = engine
-            self.seen.lives.append([])
+            await self._start()
         else:
             with self.seen.timing(f"wake from {self.engine.asleep}"):
                 await self.engine.wake()
+        assert self.engine is not None
         with self.seen.timing("first answer"):
-            self.seen.lives[-1].append(await ask(self.entry))
-        self.seen.awake.append(self.held())
+            self.seen.lives[-1].append(await ask(self.entry, temperature=0))
+        if len(self.seen.lives) > len(self.seen.sampled):
+            self.seen.sampled.append(await ask(self.entry, **SAMPLING))
+        reading, pids = read(self.card), self.engine.pids()
+        self.seen.awake.append(reading.held(pids, self.others))
+        self.seen.told_apart = reading.by_pid is not None
+        self.seen.listed = machine.listed(self.card, pids)
+        self.seen.ram["awake"].append(ram.read(pids))
+
+    async def _start(self) -> None:
+        expected = self._way_to_come()
+        self.seen.ram["before its start"].append(ram.read(()))
+        began = asyncio.get_running_loop().time()
+        with Peak(self.card) as peak:
+            engine = await self.launcher.start(lambda progress: None)
+        took = asyncio.get_running_loop().time() - began
+        assert isinstance(engine, Child)
+        self.engine = engine
+        host = self._host.pid if self._host is not None else None
+        way = "host" if psutil.Process(engine.pid).ppid() == host else "stock"
+        first = "first start" if self._cold and not self.seen.lives else "start"
+        self.seen.phases[f"{first} ({way})"].append(took)
+        self.seen.starts.append(took)
+        self.seen.peaks.append(peak.used - self.others)
+        self.seen.ways.append((expected, way))
+        self.seen.lives.append([])
+
+    def _way_to_come(self) -> str:
+        """How it has to start: from the host wherever there is one that may fork this model's engines."""
+        it = self.entry.launcher
+        assert isinstance(it, VllmLauncher)
+        may = it.host == "auto" and not it.env  # a variable may concern an import, which the host has behind it
+        return "host" if may and self._host is not None and self._host.state == "ready" else "stock"
 
     async def off(self, level: int) -> None:
         """Make room, and wait until the driver says that there is."""
@@ -89,35 +108,60 @@ class Turn:
             with self.seen.timing("first sleep at 1" if first else f"sleep at {level}"):
                 await engine.sleep(level)
             self._pinned |= {engine.pid} if level == 1 else set()
-            bound = self.seen.asleep[level][0] + SLACK_BYTES if self.seen.asleep[level] else self.seen.awake[-1] // 2
+            before = self.seen.asleep[level]
+            bound = before[0] + GROWTH_BYTES if before else self.seen.awake[-1] // 2
         else:
             with self.seen.timing("stop"):
                 await engine.stop()
             self.engine, bound = None, 0
         with self.seen.timing("release"):
-            held = await until_released(self.card, DEVICE, pids, bound, others=self.others)
-        self.residual = held
+            held = await until_released(self.card, DEVICE, pids, bound + self.tolerance, others=self.others)
+        self.residual = held if level else 0
         if level:
             self.seen.asleep[level].append(held)
+            self.seen.ram[f"asleep at {level}"].append(ram.read(pids))
 
-    def held(self) -> int:
-        """What it has of the card now."""
-        assert self.engine is not None
-        reading = self.card.read(DEVICE)
-        assert reading is not None
-        return reading.held(self.engine.pids(), self.others)
-
-
-def used(card: Nvml) -> int:
-    """What everybody has of the card now."""
-    reading = card.read(DEVICE)
-    assert reading is not None
-    return reading.used
+    @property
+    def tolerance(self) -> int:
+        """What may be there beside what is ours, by what the driver tells."""
+        return 0 if self.seen.told_apart else UNTOLD_BYTES
 
 
-async def ask(entry: ModelEntry) -> str:
-    """A greedy answer."""
-    body = {"model": entry.served_name, "prompt": QUESTION, "max_tokens": 16, "temperature": 0, "ignore_eos": True}
+class Peak:
+    """The most of the card that was used by all while the block ran: asked again and again, for nobody announces it."""
+
+    def __init__(self, card: Nvml) -> None:
+        self.used = 0
+        self._card = card
+        self._error: GaugeError | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="peak of the card")
+
+    def _watch(self) -> None:
+        try:
+            while True:
+                self.used = max(self.used, read(self._card).used)
+                if self._over.wait(POLL_S):
+                    return
+        except GaugeError as error:
+            self._error = error
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._over.set()
+        self._thread.join()
+        if exc == (None, None, None):
+            if self._error is not None:
+                raise self._error
+            self.used = max(self.used, read(self._card).used)
+
+
+async def ask(entry: ModelEntry, **how: Any) -> str:
+    """What it answers to the question."""
+    body = {"model": entry.served_name, "prompt": QUESTION, "max_tokens": 16, "ignore_eos": True, **how}
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {KEY}"}, timeout=120, trust_env=False) as client:
         response = await client.post(f"http://127.0.0.1:{entry.launcher.port}/v1/completions", json=body)
     response.raise_for_status()
@@ -125,17 +169,19 @@ async def ask(entry: ModelEntry) -> str:
 
 
 @asynccontextmanager
-async def turns(entries: Sequence[ModelEntry], card: Nvml) -> AsyncIterator[list[Turn]]:
-    """The models with an engine host that is ready; at the end nothing of them is left."""
+async def turns(entries: Sequence[ModelEntry], card: Nvml, variants: int = 0) -> AsyncIterator[list[Turn]]:
+    """The models with an engine host that is ready, if there is one; at the end nothing of them is left.
+
+    The last ``variants`` of them are others with other flags.
+    """
     host = build_host(entries)
     assert host is not None
     host.want()
     keeping = asyncio.create_task(host.run(), name="engine host")
-    them = [Turn(entry, host, card) for entry in entries]
+    cold = len(entries) - variants
+    them = [Turn(entry, host, card, number < cold) for number, entry in enumerate(entries)]
     try:
-        async with asyncio.timeout(HOST_S):
-            while host.state not in ("ready", "unsupported"):  # noqa: ASYNC110
-                await asyncio.sleep(0.1)  # it says so on its own connection, not to us
+        await _settled(host)
         yield them
     finally:
         for turn in them:
@@ -145,18 +191,29 @@ async def turns(entries: Sequence[ModelEntry], card: Nvml) -> AsyncIterator[list
         await asyncio.wait([keeping])
 
 
-async def run(entries: Sequence[ModelEntry], card: Nvml, rounds: Sequence[int] = ROUNDS) -> list[Seen]:
-    """The whole cycle: every model once in each round, off by that round's rung."""
-    async with turns(entries, card) as them:
-        for level in rounds:
-            for turn in them:
-                await turn.on()
-                await turn.off(level)
-        return [turn.seen for turn in them]
+async def _settled(host: EngineHost) -> None:
+    """Return once the host is as far as it gets on this machine."""
+    try:
+        async with asyncio.timeout(HOST_S):
+            while host.state not in ("ready", "unsupported", "dropped"):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)  # it says so on its own connection, not to us
+    except TimeoutError:
+        words = logs.last_words(paths.log_dir() / "vllm-host.log")
+        raise AssertionError(
+            f"the engine host is {host.state} after {HOST_S:.0f} s; its last words: {words!r}"
+        ) from None
+
+
+async def go_round(them: Sequence[Turn], rounds: Sequence[int]) -> None:
+    """Every model once in each round, off by that round's rung: asleep at level 1 or 2, or 0: stopped."""
+    for turn in them:
+        turn.seen.turns += len(rounds)
+    for level in rounds:
+        for turn in them:
+            await turn.on()
+            await turn.off(level)
 
 
 def strangers(card: Nvml, ours: Turn) -> Foreign:
     """What others than the one engine have."""
-    reading = card.read(DEVICE)
-    assert reading is not None
-    return foreign(reading, ours.engine.pids() if ours.engine is not None else (), ours.residual)
+    return foreign(read(card), ours.engine.pids() if ours.engine is not None else (), ours.residual)
