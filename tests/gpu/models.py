@@ -93,7 +93,7 @@ def real() -> list[ModelEntry]:
 
 
 def made(form: Form, folder: Path) -> Choice:
-    """Models of real shapes, made where they are missing: some 6 GB for the short form, 12 GB for the long one."""
+    """Models of real shapes, made where they are missing: some 7 GB for the short form, 12 GB for the long one."""
     names = MADE[form]
     subprocess.run([paths.engine_python(), "-P", SCRIPT, folder, *names], check=True)
     entries = {name: entry(name, folder / name) for name in names}
