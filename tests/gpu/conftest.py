@@ -7,19 +7,19 @@ from collections.abc import Iterator
 import pytest
 
 from roundhouse.config import paths
-from roundhouse.launchers.gauge import Nvml
+from roundhouse.launchers.gauge import Nvml, open_gauge
 from roundhouse.launchers.vllm import is_cpu
-from tests.gpu.machine import NoCard, open_card
+from tests.gpu.machine import read
 from tests.gpu.record import WRITTEN
 
 
 @pytest.fixture(scope="session")
 def card() -> Iterator[Nvml]:
     """The card, as the driver says it. One that is there and does not answer is an error, no reason to skip."""
-    try:
-        gauge = open_card()
-    except NoCard as error:
-        pytest.skip(f"no NVIDIA card: {error}")
+    gauge = open_gauge()
+    if gauge is None:
+        pytest.skip("no NVIDIA card: no driver finds one, or CUDA_VISIBLE_DEVICES hides it")
+    read(gauge)
     python = paths.engine_python()
     if not python.exists() or is_cpu(python):
         pytest.skip(f"no vLLM for CUDA: {python} is missing, or of an environment for the CPU")

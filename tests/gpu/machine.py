@@ -1,4 +1,4 @@
-"""The machine: whether it has a card, and what a record is of: card, driver, versions, system."""
+"""What a record is of: the card, its driver, the versions, the system. Asked of the driver and the engines' Python."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import os
 import platform
 import subprocess
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from roundhouse import __version__
 from roundhouse.config import paths
-from roundhouse.launchers.gauge import INITIAL_PID_NAMESPACE, GaugeError, Nvml, Reading, open_gauge
+from roundhouse.config.wsl import in_wsl
+from roundhouse.launchers.gauge import INITIAL_PID_NAMESPACE, Nvml, Reading
 
 DEVICE = "gpu0"
-
-PCI = Path("/sys/bus/pci/devices")
-NVIDIA, DISPLAY = "0x10de", "0x03"
-"""The vendor, and the class of whatever draws or computes: its sound device is NVIDIA's too."""
 
 VERSIONS = """
 import sys
@@ -40,43 +36,6 @@ print(version("vllm"), torch.get("__version__", version("torch")), torch.get("cu
 """
 
 
-class NoCard(Exception):
-    """This machine has no NVIDIA card, or shows none. The text says how that is known."""
-
-
-def open_card() -> Nvml:
-    """The first card that CUDA shows.
-
-    Raises:
-        NoCard: there is none.
-        GaugeError: there is one, and it does not answer.
-    """
-    import pynvml  # type: ignore[import-untyped]
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        missing = {pynvml.NVML_ERROR_LIBRARY_NOT_FOUND}
-        missing |= set() if card_on_the_bus() else {pynvml.NVML_ERROR_DRIVER_NOT_LOADED}
-        if error.value in missing:
-            raise NoCard(str(error)) from None
-        raise GaugeError(f"the driver does not answer ({error}); see 'nvidia-smi'") from error
-    pynvml.nvmlShutdown()
-    gauge = open_gauge()
-    if gauge is None:
-        raise NoCard("the driver finds none, or CUDA_VISIBLE_DEVICES hides it")
-    read(gauge)
-    return gauge
-
-
-def card_on_the_bus() -> bool:
-    """Whether the machine has a card, whatever its driver says. WSL2 shows none."""
-    return any(
-        (device / "vendor").read_text().strip() == NVIDIA and (device / "class").read_text().startswith(DISPLAY)
-        for device in (PCI.iterdir() if PCI.is_dir() else ())
-    )
-
-
 def read(card: Nvml) -> Reading:
     """The card now. Raises GaugeError."""
     reading = card.read(DEVICE)
@@ -93,7 +52,7 @@ def describe(card: Nvml) -> dict[str, str]:
         [paths.engine_python(), "-P", "-c", VERSIONS], check=True, capture_output=True, text=True
     ).stdout.splitlines()
     ours = os.readlink("/proc/self/ns/pid") == INITIAL_PID_NAMESPACE
-    system = f"{platform.system()} {platform.release()}, {'WSL2' if is_wsl2() else 'no WSL'}"
+    system = f"{platform.system()} {os.uname().release}, {'WSL2' if in_wsl() else 'no WSL'}"
     return {
         "card": card.card,
         "its memory": f"{gib(int(memory.total))} GiB; the driver keeps {kept} for itself",
@@ -103,11 +62,6 @@ def describe(card: Nvml) -> dict[str, str]:
         "system": f"{system}, {gib(psutil.virtual_memory().total)} GiB RAM",
         "pids": "as the driver counts them" if ours else "of a namespace of our own (a container, WSL2)",
     }
-
-
-def is_wsl2() -> bool:
-    """Whether the kernel is Microsoft's."""
-    return "microsoft" in platform.release().lower()
 
 
 def driver_cuda(card: Nvml) -> str:

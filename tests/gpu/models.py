@@ -17,6 +17,7 @@ from roundhouse.config import paths
 from roundhouse.config.load import load_settings
 from roundhouse.config.schema import ModelEntry
 from roundhouse.launchers.registry import build_launcher
+from roundhouse.launchers.vllm_environment import ALLOCATOR, EXACT_PINNING
 from roundhouse.launchers.weights import local_folder
 from tests.gpu.make_models import SHAPES
 
@@ -42,9 +43,6 @@ ROUND = (1, 1, 2, 2, 0)
 MADE: dict[Form, tuple[str, ...]] = {"short": ("qwen2.5-7b-awq", "qwen2.5-1.5b"), "long": tuple(SHAPES)}
 ROUNDS: dict[Form, tuple[int, ...]] = {"short": ROUND, "long": ROUND * 4}
 
-EXACT_PINNING = "pinned_max_round_threshold_mb:1"
-"""For ``PYTORCH_ALLOC_CONF``: torch pins what a tensor takes, where it would round up to a power of two."""
-
 
 @dataclass(frozen=True)
 class Variant:
@@ -61,7 +59,7 @@ VARIANTS = (
     Variant("without the engine host", (0,), changes=(("host", "off"),)),
     Variant("without CUDA graphs", (1, 2, 0), args=("--enforce-eager",)),
     Variant("CUDA graphs in RAM while asleep", (1, 2, 0), args=("--sleep-mode-offload-cudagraph",)),
-    Variant("exact pinning", (1, 1, 2, 0), changes=(("env", {"PYTORCH_ALLOC_CONF": EXACT_PINNING}),)),
+    Variant("exact pinning", (1, 1, 2, 0), changes=(("env", {ALLOCATOR: EXACT_PINNING}),)),
 )
 
 

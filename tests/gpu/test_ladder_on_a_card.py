@@ -15,7 +15,7 @@ import pytest
 
 from roundhouse.config import paths
 from roundhouse.launchers.base import SleepError
-from roundhouse.launchers.gauge import Nvml, until_released
+from roundhouse.launchers.gauge import WHOLE_CARD_BYTES, Nvml, until_released
 from tests.gpu import cycle, machine, models, record
 from tests.gpu.cycle import Turn
 from tests.gpu.machine import DEVICE
@@ -107,7 +107,7 @@ def test_a_start_comes_from_the_engine_host_wherever_there_is_one(seen: Sequence
 
 def test_a_sleeper_holds_little_and_no_more_from_cycle_to_cycle(seen: Sequence[Seen]) -> None:
     for it in seen:
-        growth = GROWTH_BYTES + (0 if it.told_apart else cycle.UNTOLD_BYTES)
+        growth = GROWTH_BYTES + (0 if it.told_apart else WHOLE_CARD_BYTES)
         for held in it.asleep.values():
             assert max(held) < min(it.awake) / 2, it.model
             assert max(held) - held[0] <= growth, (it.model, held)
@@ -202,7 +202,7 @@ def test_a_stranger_that_leaves_no_room_makes_a_wake_fail_and_the_engine_goes_wi
                 pids = engine.pids()
                 await engine.stop(force=True)
             turn.engine, turn.residual = None, 0
-            await until_released(card, DEVICE, pids, turn.tolerance, others=turn.others)
+            await until_released(card, DEVICE, pids, 0, others=turn.others)
             await turn.on()  # and it starts as ever
 
     asyncio.run(crowded())

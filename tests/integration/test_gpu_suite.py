@@ -15,11 +15,11 @@ import pytest
 
 from roundhouse.footprint import estimate
 from roundhouse.footprint.need import Footprint
-from roundhouse.launchers.gauge import GaugeError
-from tests.gpu import machine, make_models, models
+from tests.gpu import make_models, models
 from tests.gpu.make_models import SHAPES, VOCABULARY
 from tests.support import fake_vllm
-from tests.support.card import FAKES, GIB, Card, nvml
+from tests.support.card import FAKES, GIB, Card
+from tests.support.machine import WSL
 from tests.support.models import write_qwen
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -27,6 +27,13 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 ROOT = Path(__file__).resolve().parents[2]
 RTX_5080, H200 = int(15.48 * GIB), 140 * GIB
 """What CUDA shows of two cards: the suite is for both, and any between."""
+
+WSL_PLUGIN = f"""
+import os
+here = tuple(os.uname())
+os.uname = lambda: os.uname_result((*here[:2], {WSL!r}, *here[3:]))
+"""
+"""A plugin of pytest's that makes the kernel say that it is WSL2's."""
 
 START_S = 0.5
 """A start takes longer than a wake: several requests, of some milliseconds each."""
@@ -113,6 +120,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     (folder / "driver").mkdir()
     for part in ("card.py", "pynvml.py"):
         (folder / "driver" / part).symlink_to(FAKES / part)
+    (folder / "driver" / "wsl.py").write_text(WSL_PLUGIN)
     return Bench(folder, fake_vllm.make(folder / "engine", cuda=True))
 
 
@@ -133,10 +141,11 @@ def test_it_passes_on_a_big_card_and_writes_its_record(bench: Bench) -> None:
 def test_it_passes_on_16_gb_as_on_wsl2_without_a_host_and_with_a_driver_that_does_not_tell(bench: Bench) -> None:
     bench.card(RTX_5080)
     bench.models(RTX_5080, "--residual-growth", "10M")  # others' growth looks like this
-    outcome = bench.run(FAKE_CARD_PIDS="no", FAKE_VLLM_WSL="1")
+    outcome = bench.run("-p", "wsl", FAKE_CARD_PIDS="no")
     assert outcome.counts == "9 passed", outcome.text
     text = outcome.record()
-    assert "| the driver tells processes apart | no |" in text
+    for piece in ("-microsoft-standard-WSL2, WSL2", "| the driver tells processes apart | no |"):
+        assert piece in text
     assert "| starts | 7 stock (should be stock) |" in text
 
 
@@ -163,41 +172,11 @@ def test_what_was_seen_before_a_run_broke_off_is_recorded(bench: Bench) -> None:
     assert "first sleep at 1" in outcome.record()
 
 
-@pytest.fixture
-def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The fake driver in this process, with a card."""
-    Card.create(tmp_path / "card.json")
-    monkeypatch.setenv("FAKE_CARD", str(tmp_path / "card.json"))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setitem(sys.modules, "pynvml", nvml())
-    return monkeypatch
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "words"),
-    [
-        ("FAKE_CARD", "", "NVML error 12"),
-        ("FAKE_CARD_INIT", "9", "NVML error 9"),
-        ("CUDA_VISIBLE_DEVICES", "", "the driver finds none, or CUDA_VISIBLE_DEVICES hides it"),
-    ],
-    ids=["no driver", "a driver without a card", "a card that is hidden"],
-)
-def test_where_there_is_no_card_it_is_skipped(
-    driver: pytest.MonkeyPatch, variable: str, value: str, words: str
-) -> None:
-    driver.setattr(machine, "card_on_the_bus", lambda: False)
-    driver.setenv(variable, value)
-    with pytest.raises(machine.NoCard, match=words):
-        machine.open_card()
-
-
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [("FAKE_CARD_INIT", "18"), ("FAKE_CARD_INIT", "9"), ("FAKE_CARD_LOST", "1")],
-    ids=["library and module differ", "the module is not loaded", "the card is lost"],
-)
-def test_a_card_that_does_not_answer_is_a_failure(driver: pytest.MonkeyPatch, variable: str, value: str) -> None:
-    driver.setattr(machine, "card_on_the_bus", lambda: True)
-    driver.setenv(variable, value)
-    with pytest.raises(GaugeError, match="does not answer"):
-        machine.open_card()
+def test_without_a_card_it_is_skipped_and_with_one_that_does_not_answer_it_fails(bench: Bench) -> None:
+    bench.card(GIB)
+    outcome = bench.run(FAKE_CARD="")
+    assert (outcome.counts, outcome.code) == ("9 skipped", 0), outcome.text
+    assert "no NVIDIA card" in outcome.text
+    outcome = bench.run(FAKE_CARD_LOST="1")
+    assert len(outcome.failed) == 9, outcome.text
+    assert "GaugeError: the driver does not answer" in outcome.text
