@@ -59,8 +59,11 @@ CUDA_CACHES = {
 }
 
 ALLOCATOR = "PYTORCH_ALLOC_CONF"
-EXACT_PINNING = "pinned_max_round_threshold_mb:1"
-"""torch's allocator of pinned memory rounds up to a power of two only what is no bigger than this."""
+EXACT_PINNING = "pinned_max_round_threshold_mb:1,pinned_max_cached_size_mb:1"
+"""torch's allocator of pinned memory rounds up to a power of two only what is no bigger than this, and keeps nothing
+bigger for later. Never the first without the second: torch 2.13 finds a buffer that it has kept by its power of two and
+compares no sizes (``CachingHostAllocator.h``: ``get_free_block``), so that one which was not rounded up may be handed
+out for more than it holds."""
 
 
 def variables(*, cpu: bool, exact_pinning: bool = False) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from roundhouse.footprint.need import GIB, Footprint
-from roundhouse.launchers.engine_host import HOST_BYTES
+from roundhouse.launchers.engine_host import HOST_BYTES_CPU, HOST_BYTES_CUDA
 from roundhouse.plan.advice import CACHE_STEP, LOW_SHARE, Card, advise, longest, with_cache_of
 from roundhouse.plan.fit import Beside, Candidate, Room, beside, fixed_bytes, rungs, together
 from roundhouse.plan.subjects import Subject
@@ -69,7 +69,8 @@ class Plan:
         living = [it.subject for it in self.models.values() if it.fits is not False]
         vllm = sum(it.vllm for it in living)
         each = ENGINE_BYTES_CPU if self.on_cpu else ENGINE_BYTES
-        return vllm * each + (len(living) - vllm) * COMMAND_BYTES + (HOST_BYTES if vllm else 0)
+        host = HOST_BYTES_CPU if self.on_cpu else HOST_BYTES_CUDA
+        return vllm * each + (len(living) - vllm) * COMMAND_BYTES + (host if vllm else 0)
 
     @property
     def ram_needed(self) -> int:

@@ -21,7 +21,7 @@ from roundhouse.config.load import load_settings
 from roundhouse.footprint import card
 from roundhouse.footprint.files import SHIPPED
 from roundhouse.footprint.need import GIB, Footprint
-from roundhouse.launchers.engine_host import HOST_BYTES
+from roundhouse.launchers.engine_host import HOST_BYTES_CPU, HOST_BYTES_CUDA
 from roundhouse.plan import devices
 from roundhouse.plan.fit import Candidate, Room, beside, rungs, together
 from tests.support import models
@@ -218,10 +218,10 @@ def test_exact_pinning_lets_all_three_sleep_at_level_1(
 
 def test_ram_is_planned_for_two_processes_an_engine_on_a_card_and_one_without(run: Run) -> None:
     on_card = told(run("--device", "16GiB", "--json"))["combined"]
-    host = HOST_BYTES / GIB
+    host = HOST_BYTES_CUDA / GIB
     assert on_card["ram_needed_gib"] - on_card["pinned_gib"] == pytest.approx(3 * 2.75 + host, abs=0.01)
     assert told(run("--profile", "cpu", "--json"))["combined"]["ram_needed_gib"] == pytest.approx(
-        4 * 1.3 + host, abs=0.01
+        4 * 1.3 + HOST_BYTES_CPU / GIB, abs=0.01
     )
     big = told(run("--profile", "int4-large", "--device", "24GiB", "--json"))["combined"]
     assert big["ram_needed_gib"] == pytest.approx(2.75 + 1.3 + host, abs=0.01)

@@ -61,13 +61,16 @@ def test_the_model_s_own_variables_win() -> None:
     assert env["VLLM_USE_FLASHINFER_SAMPLER"] == "1"
 
 
+EXACT = "pinned_max_round_threshold_mb:1,pinned_max_cached_size_mb:1"
+
+
 @pytest.mark.parametrize(
     ("own", "value"),
     [
-        ({}, "pinned_max_round_threshold_mb:1"),
-        ({"PYTORCH_ALLOC_CONF": "a:1"}, "a:1,pinned_max_round_threshold_mb:1"),
-        ({"PYTORCH_CUDA_ALLOC_CONF": "b:2"}, "b:2,pinned_max_round_threshold_mb:1"),
-        ({"PYTORCH_ALLOC_CONF": "a:1", "PYTORCH_CUDA_ALLOC_CONF": "b:2"}, "a:1,pinned_max_round_threshold_mb:1"),
+        ({}, EXACT),
+        ({"PYTORCH_ALLOC_CONF": "a:1"}, f"a:1,{EXACT}"),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "b:2"}, f"b:2,{EXACT}"),
+        ({"PYTORCH_ALLOC_CONF": "a:1", "PYTORCH_CUDA_ALLOC_CONF": "b:2"}, f"a:1,{EXACT}"),
     ],
 )
 def test_exact_pinning_is_off_until_asked_for_and_keeps_the_user_s_settings(
