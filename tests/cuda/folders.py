@@ -44,6 +44,19 @@ PICTURES = {
     "vision_token_id": 9,
 }
 
+PROCESSOR = {
+    "min_pixels": 3136,
+    "max_pixels": 12845056,
+    "patch_size": 14,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "image_processor_type": "Qwen2VLImageProcessor",
+    "processor_class": "Qwen2_5_VLProcessor",
+}
+"""What Qwen2.5-VL has in ``preprocessor_config.json``."""
+
 
 def write(model: str, root: Path, tiny: Path) -> Path:
     """The folder of the hub's ``model`` under ``root``; ``tiny`` is where the tiny models are."""
@@ -53,10 +66,11 @@ def write(model: str, root: Path, tiny: Path) -> Path:
         return folder
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
-    source = tiny / ("vision" if "vision_config" in config else "chat")
-    for file in source.iterdir():
+    for file in (tiny / "chat").iterdir():
         if file.suffix != ".safetensors" and file.name not in ("config.json", "roundhouse.json"):
             shutil.copy(file, folder)
+    if "vision_config" in config:
+        (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
     write_safetensors(folder / "model.safetensors", stored(config))
     return folder
 

@@ -10,7 +10,7 @@ its KV cache planned by vLLM. ANSWER: a list of {"name", "error"} or {"name", ..
 # mypy: disable-error-code="import-not-found"
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
 import sys
@@ -34,18 +34,15 @@ from vllm.v1.core import kv_cache_utils
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 
 JOB, ANSWER = (Path(word) for word in sys.argv[1:3])  # vLLM gets arguments of its own
-INTERNALS = Path(__file__).resolve().parents[3] / "launchers" / "host" / "internals.py"
+LAUNCHERS = Path(__file__).resolve().parents[3] / "launchers"
 
 MANY_TOKENS = 2**24
 
 
 def warm(folders: set[str]) -> None:
     """As the engine host does it: else vLLM looks at each architecture in another process, with all its imports."""
-    spec = importlib.util.spec_from_file_location("internals", INTERNALS)
-    assert spec is not None
-    assert spec.loader is not None
-    internals = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(internals)
+    sys.path.append(str(LAUNCHERS))
+    internals = importlib.import_module("host.internals")
     for folder in sorted(folders):
         internals.warm(folder)
 
