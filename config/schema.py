@@ -82,6 +82,11 @@ class ResidencySettings(Strict):
     max_waiting_per_key: Annotated[int, Field(ge=1)] = Field(
         500, description="How many of these may be one key's; one more of it is refused with status 429."
     )
+    foresight: bool = Field(
+        True,
+        description="Whether a model that is about to be asked for comes on while the device has nothing to do; no "
+        "model leaves for it within a minute of its last request.",
+    )
     journal: bool = Field(
         False,
         description="Whether to write down who asked for which model when (no text, no keys), for bench switching.",
@@ -145,7 +150,11 @@ class CommandLauncher(BaseLauncher):
         description="The command and its arguments; ${PORT} and other ${NAME} are filled in.",
         min_length=1,
     )
-    health_path: str = Field("/health", description="What answers 200 once the server is ready.", pattern="^/")
+    health_path: str = Field(
+        "/health",
+        description="What answers 200 once the server is ready; /v1/models is tried, too, where it has no such path.",
+        pattern="^/",
+    )
 
 
 Launcher = VllmLauncher | CommandLauncher

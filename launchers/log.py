@@ -12,8 +12,23 @@ KEEP = 3
 MAX_BYTES = 20 * 2**20
 """Past this the log is copied away and emptied: some hundred thousand requests."""
 
-_TROUBLE = re.compile(r"\b(\w*Error|\w*Exception|error|fatal|CUDA|Killed)\b", re.IGNORECASE)
-_PREFIX = re.compile(r"^\([\w ]+ pid=\d+\)\s*")
+TAIL_BYTES, TAIL_LINES = 120_000, 400
+"""How much of a log is looked at for why an engine ended: vLLM writes the cause, then up to three tracebacks of those who
+only heard of it, a hundred lines each time; what stands further up belongs to a request that is long over."""
+
+MOST_CHARS = 600
+"""What a message shows of it: vLLM's longest, on room for the cache, ends with its remedy after some 500."""
+
+_PREFIX = re.compile(r"^\([^()]* pid=\d+\) ?")
+_LEVEL = re.compile(r"^(DEBUG|INFO|WARNING|ERROR|CRITICAL) [\d-]+ [\d:]+ \[[^\]]*\] ?")
+_EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception|Exit|Interrupt)(?:: (?P<text>.*))?$")
+_TROUBLE = re.compile(r"\b(\w*Error|\w*Exception|error|fatal|failed|CUDA|Killed)\b", re.IGNORECASE)
+_HEARSAY = re.compile(
+    r"\bsee (?:the )?(?:root cause|stack trace|above)|Failed core proc|failed to start\.$|encountered a fatal error"
+    r"|died unexpectedly|exiting due to|\b(?:SystemExit|CancelledError|KeyboardInterrupt)\b",
+    re.IGNORECASE,
+)
+"""Lines of those who only heard of it: vLLM's server of its engine core, and that of its worker; llama.cpp's last one."""
 
 
 def rotate(path: Path) -> None:
@@ -59,13 +74,52 @@ class Follower:
         return re.split(r"[\r\n]+", data[:end].decode("utf-8", "replace"))
 
 
-def last_words(path: Path, count: int = 1) -> str:
-    """What a person should see of a failed engine's log: its last line of trouble, else its last line."""
+def last_words(path: Path) -> str:
+    """What a person should see of a failed engine's log: why it failed; where nothing says so, its last line."""
     try:
-        lines = path.read_bytes()[-20_000:].decode("utf-8", "replace").splitlines()
+        text = path.read_bytes()[-TAIL_BYTES:].decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
-    lines = [_PREFIX.sub("", line).strip() for line in lines]
-    lines = [line for line in lines if line]
-    trouble = [line for line in lines if _TROUBLE.search(line)]
-    return " | ".join((trouble or lines)[-count:])[:400]
+    lines = [line for line in map(_bare, re.split(r"[\r\n]+", text)[-TAIL_LINES:]) if line.strip()]
+    return (_exception(lines) or _trouble(lines) or next(reversed(lines), "")).strip()[:MOST_CHARS]
+
+
+def quoted(path: Path) -> str:
+    """The last words, as the end of a message; empty if there are none."""
+    words = last_words(path)
+    return f'; last log line: "{words}"' if words else ""
+
+
+def _bare(line: str) -> str:
+    """A line without who wrote it, when and where; what is no trouble by its level is put behind what may be."""
+    line = _PREFIX.sub("", line)
+    level = _LEVEL.match(line)
+    if level is None:
+        return line
+    rest = line[level.end() :]
+    return rest if level[1] in ("ERROR", "CRITICAL") else f"{level[1]} {rest}"
+
+
+def _exception(lines: list[str]) -> str:
+    """The last exception that is the cause of others, and no hearsay of them."""
+    for number in range(len(lines) - 1, -1, -1):
+        found = _EXCEPTION.match(lines[number])
+        if found is None or _HEARSAY.search(lines[number]):
+            continue
+        text = found["text"] or ""
+        if not text:  # an assertion without words: the code that made it is all that there is
+            code = (line.strip() for line in reversed(lines[:number]) if not set(line) <= set(" ^~"))
+            return f"{lines[number]}: {next(code, '')}"
+        if "validation error" in text and number + 1 < len(lines):  # pydantic's: what is wrong stands on the next line
+            return f"{text}: {lines[number + 1].split(' [type=')[0].strip()}"
+        return lines[number]
+    return ""
+
+
+def _trouble(lines: list[str]) -> str:
+    """The last line that looks like trouble, and is neither code nor of a level that is none."""
+    for line in reversed(lines):
+        calm = line.startswith(("DEBUG ", "INFO ", "WARNING ", " ")) and "what():" not in line
+        if not calm and _TROUBLE.search(line) and not _HEARSAY.search(line):
+            return line
+    return ""

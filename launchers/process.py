@@ -181,8 +181,7 @@ class Child:
         try:
             yield
         except SleepError as error:
-            words = logs.last_words(self._spec.log)
-            raise SleepError(error.model, error.text + (f'; last log line: "{words}"' if words else "")) from error
+            raise SleepError(error.model, error.text + logs.quoted(self._spec.log)) from error
 
     def _main_is_gone(self) -> None:
         if self._fd is not None:
@@ -213,8 +212,7 @@ class Child:
             how = f"was killed by {signal.Signals(-code).name}"
         else:
             how = f"exited (code {code})"
-        words = logs.last_words(self._spec.log)
-        return f"engine {how}" + (f'; last log line: "{words}"' if words else "")
+        return f"engine {how}" + logs.quoted(self._spec.log)
 
     async def stop(self, force: bool = False) -> None:
         """End the group; on return nothing of it is left.

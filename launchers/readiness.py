@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from math import inf
 
 import httpx
 import psutil
@@ -25,6 +27,16 @@ LOG_POLL_S = 0.1
 
 HEALTH_TIMEOUT_S = 2.0
 """An engine that accepts a connection but does not answer is still starting."""
+
+MODELS = "/v1/models"
+"""What every OpenAI-compatible server has, also one without a path for its health."""
+
+MISPLACED_S = 10.0
+"""For how long an engine may answer that it has nothing at these paths: some open their port before they know their
+routes, none for as long. Without this a wrong path holds the device for the whole of ``start_timeout_s``."""
+
+ASKED_AGAIN_S = 0.5
+"""How often who answers so is asked again: at POLL_S its log would fill with our questions."""
 
 
 async def _spawn(spec: Spec) -> Child:
@@ -79,13 +91,44 @@ def _owner(port: int) -> str:
     return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What an engine answered: the status at each path that was asked; none where it did not answer."""
+
+    statuses: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        """Whether it is ready."""
+        return any(200 <= status < 300 for status in self.statuses.values())
+
+    @property
+    def misplaced(self) -> bool:
+        """Whether it answers, but has nothing at these paths. 5xx are not that: most servers say 503 while they load,
+        some 500."""
+        return bool(self.statuses) and not self.good and all(status < 500 for status in self.statuses.values())
+
+    def __str__(self) -> str:
+        return " and ".join(f"{status} at {path}" for path, status in self.statuses.items()) or "nothing"
+
+
+async def health(port: int, path: str, client: httpx.AsyncClient) -> Health:
+    """Ask the engine on ``port`` whether it is ready: at ``path``, and if it has nothing there at MODELS."""
+    statuses: dict[str, int] = {}
+    for at in dict.fromkeys((path, MODELS)):
+        try:
+            response = await client.get(f"http://127.0.0.1:{port}{at}", timeout=HEALTH_TIMEOUT_S)
+        except httpx.HTTPError:
+            return Health()
+        statuses[at] = response.status_code
+        if not Health(statuses).misplaced:
+            break
+    return Health(statuses)
+
+
 async def healthy(port: int, path: str, client: httpx.AsyncClient) -> bool:
-    """Whether the engine on ``port`` answers 200 at ``path``."""
-    try:
-        response = await client.get(f"http://127.0.0.1:{port}{path}", timeout=HEALTH_TIMEOUT_S)
-    except httpx.HTTPError:
-        return False
-    return response.status_code == 200
+    """Whether the engine on ``port`` is ready."""
+    return (await health(port, path, client)).good
 
 
 async def _accepts(port: int) -> bool:
@@ -111,19 +154,27 @@ class _Watch:
     async def until_ready(self) -> None:
         """Return when the engine answers and is alive. Raises LaunchError otherwise."""
         self._report(self._progress)
-        next_log = 0.0
+        next_log, misplaced_since, seen = 0.0, inf, Health()
         async with loopback_client() as client:
             while self._child.alive:
                 now = time.monotonic()
                 if now - self._began > self._spec.start_timeout_s:
-                    raise self._failure(f"did not answer within {self._spec.start_timeout_s:.0f} s")
+                    said = f"answered {seen}, and " if seen.statuses else ""
+                    late = f"{said}was not ready within {self._spec.start_timeout_s:.0f} s"
+                    raise self._failure(late + logs.quoted(self._spec.log))
                 if now >= next_log:
                     self._read_log()
                     next_log = now + LOG_POLL_S
                 port = self._spec.port
-                if await _accepts(port) and await healthy(port, self._spec.health_path, client) and self._child.alive:
+                seen = await health(port, self._spec.health_path, client) if await _accepts(port) else Health()
+                if seen.good and self._child.alive:
                     return
-                await asyncio.sleep(POLL_S)  # the engine has no other way to say that it answers
+                misplaced_since = min(misplaced_since, now) if seen.misplaced else inf
+                if now - misplaced_since >= MISPLACED_S:
+                    remedy = "set launcher.health_path to a path that answers 200 once it is ready"
+                    raise self._failure(f"answers {seen} for {MISPLACED_S:.0f} s: {remedy}")
+                # The engine has no other way to say that it answers.
+                await asyncio.sleep(ASKED_AGAIN_S if seen.misplaced else POLL_S)
         exit_ = await self._child.exited()
         raise self._failure(exit_.text.removeprefix("engine "), exit_.code)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from roundhouse.residency.answers import USUAL, Answer, Answers
 from roundhouse.residency.foresight import Next
+from roundhouse.residency.haste import Haste
 from roundhouse.residency.pauses import LATE, LATE_S, Past, Pause, Return, back, ended_by
 from roundhouse.residency.rates import Rates
 
@@ -85,6 +86,7 @@ class Callers:
         self._newcomers: OrderedDict[int, Pause] = OrderedDict()  # first pauses that go on, the oldest first
         self._by_model: dict[str, OrderedDict[int, tuple[str, Pause]]] = {}
         self._strangers, self._surprises = Rates(), Rates()
+        self.haste = Haste()
         self.version = 0
 
     # --- kept over restarts ---------------------------------------------------------------------------
@@ -99,7 +101,8 @@ class Callers:
         }
         answers = {name: self._known[name].answers.dump() for name in known}
         pool = [[p.gap, p.same] for p in self._pool]
-        return {"callers": known, "pool": pool, "habits": habits, "answers": answers}
+        haste = self.haste.dump()
+        return {"callers": known, "pool": pool, "habits": habits, "answers": answers, "haste": haste}
 
     @classmethod
     def load(cls, document: Mapping[str, Any]) -> Callers:
@@ -118,6 +121,7 @@ class Callers:
             for name, durations in document.get("answers", {}).items():
                 if name in it._known:
                     it._known[name].answers = Answers.load(durations)
+            it.haste = Haste.load(document.get("haste", ()))
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"this is no memory of callers: {error!r}") from error
         return it

@@ -8,6 +8,7 @@ from roundhouse.residency.calibration import Calibration
 from roundhouse.residency.callers import Callers
 from roundhouse.residency.engine import Engine, Lease, Waiter
 from roundhouse.residency.facts import Code, Grant, Order, Refuse, Ticket
+from roundhouse.residency.haste import HOLD_S
 
 
 @dataclass
@@ -51,11 +52,12 @@ class Desk:
 
     def enqueue(self, engine: Engine, waiter: Waiter) -> None:
         """Put a request into the engine's queue."""
+        key, wait_s = key_of(waiter.caller), waiter.deadline - waiter.since
         waiter.answer = self.callers.answer(waiter.caller, engine.model)
+        waiter.sure_at = self.callers.haste.sure_at(key, engine.model, waiter.since, wait_s, engine.bring_s)
         engine.enqueue(waiter)
         self.place[waiter.ticket] = engine
         self.waiting += 1
-        key = key_of(waiter.caller)
         self.waiting_by[key] = self.waiting_by.get(key, 0) + 1
         self.callers.asked(waiter.caller, engine.model, waiter.since)
 
@@ -68,6 +70,15 @@ class Desk:
         if not self.waiting_by[key]:
             del self.waiting_by[key]
 
+    def leave(self, engine: Engine, ticket: Ticket, now: float) -> bool:
+        """A waiting request is withdrawn; whether it was as soon as it had come."""
+        waiter = engine.waiting[ticket]
+        self.callers.haste.waited(key_of(waiter.caller), engine.model, now - waiter.since, left=True)
+        self.callers.unanswered(waiter.caller)
+        self.dequeue(engine, ticket)
+        self.counters.gone_waiting += 1
+        return now - waiter.since < HOLD_S
+
     def grant_all(self, engine: Engine, now: float) -> None:
         """Let in who waits for the engine, which answers, as far as it has slots."""
         while engine.waiting and not engine.full:
@@ -76,6 +87,7 @@ class Desk:
                 break
             waiter = engine.waiting[ticket]
             self.dequeue(engine, ticket)
+            self.callers.haste.waited(key_of(waiter.caller), engine.model, now - waiter.since, left=False)
             if waiter.forecast is not None:
                 self.calibration.learn(waiter.forecast, now - waiter.since, now)
             if not engine.leases:

@@ -6,6 +6,7 @@ import heapq
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from math import inf
 
 from roundhouse.footprint.need import MIB, Footprint
 from roundhouse.residency.answers import USUAL, Answer, smoothed
@@ -35,6 +36,8 @@ LONG = 0.5
 LATEST = 16
 """So many answers, the latest, are looked at for the one that will be over last when the one that was to be is."""
 
+_COMING = (State.STARTING, State.WAKING)
+
 SMOOTHING = 0.5
 """Weight of the newest measured duration against those before: a changed machine shows after two or three."""
 
@@ -44,7 +47,7 @@ class Waiter:
     """A request in the queue: since when, until when (clock seconds), whose, and how much it weighs.
 
     ``place``: how many were to be let in before it when it came; ``forecast``: how long it was told then to wait;
-    ``answer``: how long its answer will take.
+    ``answer``: how long its answer will take; ``sure_at``: from when on it is one that stays (clock seconds).
     """
 
     ticket: Ticket
@@ -55,6 +58,12 @@ class Waiter:
     place: int = 0
     forecast: Forecast | None = None
     answer: Answer = USUAL
+    sure_at: float = -inf
+
+    @property
+    def known(self) -> bool:
+        """Whether it was known when it came that it stays."""
+        return self.sure_at <= self.since
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +110,8 @@ def _mixed(old: float | None, new: float) -> float:
 class Options:
     """What the YAML says of a model, and what its launcher can do.
 
-    ``slots``: how many requests it answers at once; ``None``: as many as there are.
+    ``slots``: how many requests it answers at once; ``None``: as many as there are. ``start_timeout_s``: when a start has
+    failed.
     """
 
     levels: tuple[int, ...] = ()
@@ -111,6 +121,7 @@ class Options:
     idle_sleep_s: float | None = None
     idle_stop_s: float | None = None
     slots: int | None = None
+    start_timeout_s: float = inf
 
 
 @dataclass
@@ -130,6 +141,7 @@ class Engine:
     used: float = 0.0  # when it last had a request
     busy_since: float = 0.0  # since when it has answered somebody without a break
     recalled: bool = False  # brought onto its device by no request: pinned, preloaded, default
+    begun: bool = False  # others have left for it: it comes though nobody waits any more, while nobody wants another
     dismissed: bool = False  # a person took it off: it does not come back by itself
     broken: bool = False  # its main process is gone
     pins: bool = False  # its weights are in pinned RAM, as from its first sleep at level 1
@@ -143,6 +155,7 @@ class Engine:
     _since: float = 0.0  # the sum of weight times arrival
     _own_s: float = 0.0  # of the answers to those who wait, in all
     _usual: float = 0.0
+    _known: int = 0  # who wait and are known to stay
     leases: dict[Ticket, Lease] = field(default_factory=dict)  # changed by admit, release and void only
     _longest: Lease | None = None  # the one that is likely over last
     collated: set[Ticket] = field(default_factory=set)  # waited when it became ready: served whatever the gate says
@@ -160,6 +173,7 @@ class Engine:
         """Move to ``target``. Raises IllegalMove, and changes nothing, if the table forbids it."""
         source = self.state
         self.state = move(self.model, source, target, list(self.history))
+        self.begun = self.begun and target in _COMING
         self.history.append(f"{source}->{target} ({why})")
         self.since = now
 
@@ -173,6 +187,7 @@ class Engine:
         self._since += waiter.weight * waiter.since
         self._own_s += waiter.answer.own_s
         self._usual += waiter.answer.usual
+        self._known += waiter.known
         heapq.heappush(self._deadlines, (waiter.deadline, waiter.ticket))
 
     def dequeue(self, ticket: Ticket) -> None:
@@ -182,6 +197,7 @@ class Engine:
         self._since -= it.weight * it.since
         self._own_s -= it.answer.own_s
         self._usual -= it.answer.usual
+        self._known -= it.known
         if not self.waiting:
             self.weight = self._since = self._own_s = self._usual = 0.0  # rounding does not add up
         self.overdue.discard(ticket)
@@ -272,9 +288,21 @@ class Engine:
         return bool(self.waiting or self.switches)
 
     @property
+    def lacks(self) -> bool:
+        """Whether somebody wants the device for it: waits for it, and not only for a slot of it."""
+        return self.asked_for and self.state is not State.READY
+
+    @property
     def wanted(self) -> bool:
-        """Whether it is to become ready: somebody waits for it, or it belongs on its device."""
-        return self.asked_for or self.recalled
+        """Whether it is to become ready: somebody waits for it, did when others left for it, or it belongs there."""
+        return self.asked_for or self.recalled or self.begun
+
+    @property
+    def sure_at(self) -> float:
+        """From when on it is sure that somebody waits for this model who stays (clock seconds)."""
+        if self._known or self.switches or not self.waiting:
+            return -inf
+        return next(iter(self.waiting.values())).sure_at
 
     @property
     def rests(self) -> bool:
@@ -299,6 +327,11 @@ class Engine:
         usual_s = self.service_s or 0.0
         return (self._own_s + self._usual * usual_s) / len(self.waiting) if self.waiting else usual_s
 
+    @property
+    def longest(self) -> Lease | None:
+        """The request whose answer is likely over last."""
+        return self._longest
+
     def ends_at(self, lease: Lease) -> float:
         """When an answer that is being given is likely over (clock seconds)."""
         return lease.since + lease.answer.seconds(self.service_s or 0.0)
@@ -311,13 +344,10 @@ class Engine:
         """Measured seconds to go to sleep at ``level``, or with 0 to stop; 0 if that was never seen."""
         return (self.measured.sleep_s.get(level) if level else self.measured.stop_s) or 0.0
 
-    def remaining_s(self, now: float) -> float:
-        """Measured seconds until the transition that it is in is over; 0 if that was never seen."""
-        if self.state in (State.STARTING, State.WAKING):
-            cost = self.bring_s or 0.0
-        else:
-            cost = self.leave_s(self.level if self.state is State.SLEEPING else 0)
-        return max(0.0, self.since + cost - now)
+    @property
+    def move_s(self) -> float:
+        """Measured seconds that its transition off the device takes; 0 if that was never seen."""
+        return self.leave_s(self.level if self.state is State.SLEEPING else 0)
 
     # --- memory ------------------------------------------------------------------------------
 

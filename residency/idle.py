@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 DEFAULT_AFTER_S = 60.0
 """The default model comes back when the others have had nothing to do for so long: longer than an agent thinks."""
 
+QUIET_S = 60.0
+"""Nobody is taken off for what is only foreseen within so long of its last request: a person who reads an answer has not
+gone, and guesses are wrong now and then. As long as the default model leaves it."""
+
 
 class Idle:
     """The idle hours of one device: ``track``, which calls ``decide``."""
@@ -100,7 +104,9 @@ class Idle:
     def _foresee(self, now: float) -> bool:
         """Whether a model comes because somebody is about to ask for it, and nobody else for who is there."""
         there = [e for e in self.track.engines if e.state.serves]
-        if not there or not self.foresight.allowed(now) or any(e.leases or e.bring_s is None for e in there):
+        if not self.track.bounds.foresight or not there or not self.foresight.allowed(now):
+            return False
+        if any(e.leases or e.bring_s is None for e in there):
             return False
         callers, may = self.track.desk.callers, [e for e in self.track.engines if e in there or self._may_come(e, now)]
         costs = {e.model: e.bring_s for e in may if e.bring_s is not None}
@@ -113,6 +119,10 @@ class Idle:
         engine = self.track.engine(found.model)
         leaves = self.track.ledger.room_for(engine.footprint, self.track.holders(now, engine))
         if leaves is None:
+            return False
+        at = max((self.track.engine(leave.model).used + QUIET_S for leave in leaves), default=now)
+        if now < at:
+            self.track.wake_by(at, now)
             return False
         self.foresight.model, engine.recalled = found.model, True
         decision = policy.Decision(policy.Kind.FORESIGHT, found.model, inf, found.reason)

@@ -41,11 +41,14 @@ def _check_track(machine: Machine, track: Track, now: float) -> None:
         held = sum(track.ledger.held(holder) for holder in holders)
         text = f"{holders} have {held} of {track.ledger.capacity} bytes of {track.device}"
         _require(held <= track.ledger.capacity, text)
+    vain = [e for e in moving if e.state is State.STARTING and not e.asked_for]
+    others = [e for e in track.engines if e.lacks]
+    _require(not (vain and others), f"nobody waits for {vain}, and others for {others}")
     if moving or now < track.settle_until:
         return
     leased = track.lingers or any(e.leases for e in track.engines)
     _require(not track.lingers or now < track.wake_at < inf, f"{track.device} lingers for ever")
-    asked = [e for e in track.engines if e.asked_for and not e.state.serves]
+    asked = [e for e in track.engines if (e.asked_for or e.begun) and not e.state.serves]
     _require(leased or not asked or machine.closing, f"{track.device} is idle though {asked} are waited for")
     for engine in track.engines:
         dry = engine.state is State.DRAINING and engine.dry

@@ -219,9 +219,9 @@ class Machine:
             self._command_gone(fact.ticket, now)
             return
         if fact.ticket in engine.waiting:
-            self.desk.callers.unanswered(engine.waiting[fact.ticket].caller)
-            self.desk.dequeue(engine, fact.ticket)
-            self.counters.gone_waiting += 1
+            at_once = self.desk.leave(engine, fact.ticket, now)
+            if at_once and not engine.asked_for:
+                self.tracks[engine.device].called_off(engine, now)
         engine.switches.pop(fact.ticket, None)
         if fact.ticket in engine.leases:
             self.desk.give_back(engine, fact.ticket, now)
@@ -253,7 +253,7 @@ class Machine:
         engines = self.engines.values() if fact.model is None else [self.engines[fact.model]]
         loaded = [e for e in engines if e.state.occupies]
         for engine in engines:
-            engine.dismissed, engine.recalled = True, False
+            engine.dismissed, engine.recalled, engine.begun = True, False, False
             if engine.state is State.FAILED:
                 engine.forgive()
                 engine.go(State.STOPPED, now, "unload ordered")
@@ -284,7 +284,7 @@ class Machine:
         self._shutdowns.append(fact.ticket)
         for engine in self.engines.values():
             self.desk.refuse_all(engine, Code.SHUTTING_DOWN, "Roundhouse is shutting down")
-            engine.recalled = False
+            engine.recalled = engine.begun = False
             if engine.state.occupies:
                 engine.unloads[fact.ticket] = fact.force
                 self._hurry(engine, fact.force, now)
@@ -369,6 +369,7 @@ class Machine:
     def _failed(self, engine: Engine, now: float, text: str, retryable: bool) -> None:
         self.counters.failures += 1
         engine.fail(now, text)
+        engine.begun = False
         if retryable and engine.failures == 1 and engine.wanted and not engine.unloads:
             engine.go(State.STOPPED, now, "killed from outside, tried once more")
         else:

@@ -73,7 +73,7 @@ class Demand:
     over, 0 if it was never measured; ``visit_s``: how long those who wait will be served then. ``weight``: how many
     wait, each by its priority; ``waited``: for how long, in all (waiter-seconds). ``strangers``: how many a second come
     whom nobody expects, and ``load`` the share of the model's slots that they would keep busy. ``answer_s``: how long
-    one answer takes. ``commanded``: a person ordered it.
+    one answer takes. ``commanded``: a person ordered it. ``sure_at``: from when on somebody waits who stays.
     """
 
     model: str
@@ -87,6 +87,7 @@ class Demand:
     strangers: float = 0.0
     load: float = 0.0
     answer_s: float = 0.0
+    sure_at: float = -inf
 
     @property
     def work_s(self) -> float:
@@ -135,6 +136,8 @@ class Kind(StrEnum):
     """It is left because it is dry."""
     ORDERED = "ordered"
     """It is left because a person ordered another model."""
+    HOLD = "hold"
+    """It stays for a moment: who asks for another model has only just come, and may be gone at once."""
     FORESIGHT = "foresight"
     """It is left, with nothing to do, for a model that will be asked for."""
     DRAINING = "draining"
@@ -153,7 +156,7 @@ class Decision:
     @property
     def stay(self) -> bool:
         """Whether it stays."""
-        return self.kind in (Kind.OPEN, Kind.LINGER)
+        return self.kind in (Kind.OPEN, Kind.LINGER, Kind.HOLD)
 
 
 def likely_next(cold: Sequence[str]) -> str | None:
@@ -165,7 +168,8 @@ def likely_next(cold: Sequence[str]) -> str | None:
 
 
 def next_demand(demands: Sequence[Demand], now: float) -> Demand:
-    """The demand to serve next."""
+    """The demand to serve next; of those who may be gone in a moment none while others wait."""
+    demands = [d for d in demands if d.sure_at <= now] or demands
     if len(demands) == 1:
         return demands[0]
     commanded = [d for d in demands if d.commanded]
@@ -205,6 +209,14 @@ def last_moment(demands: Sequence[Demand], resident: Resident) -> float:
 
 def decide(now: float, resident: Resident, demands: Sequence[Demand], returns: Sequence[Return]) -> Decision:
     """Decide over ``resident`` while ``demands`` wait for other models; ``returns``: who may come back to it."""
+    found = _decide(now, resident, demands, returns)
+    target = next_demand(demands, now)
+    if found.kind in (Kind.GATE, Kind.DRY) and now < target.sure_at:
+        return Decision(Kind.HOLD, target.model, target.sure_at, f"{target.model} was asked for only just now")
+    return found
+
+
+def _decide(now: float, resident: Resident, demands: Sequence[Demand], returns: Sequence[Return]) -> Decision:
     target = next_demand(demands, now)
 
     def leave(kind: Kind, why: str) -> Decision:

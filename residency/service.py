@@ -72,12 +72,17 @@ def build_machine(
             it.idle_sleep_s,
             it.idle_stop_s,
             slots(it),
+            it.start_timeout_s,
         )
         models[name] = Model(
             entry.device, options, learned.footprint or launcher.expected(), learned.measured, learned.service_s
         )
     bounds = Bounds(
-        residency.max_wait_s, residency.drain_timeout_s, residency.max_waiting, residency.max_waiting_per_key
+        residency.max_wait_s,
+        residency.drain_timeout_s,
+        residency.max_waiting,
+        residency.max_waiting_per_key,
+        foresight=residency.foresight,
     )
     callers, calibration = recall_callers(paths.callers()), recall_calibration(paths.calibration())
     return Machine.of(models, ledgers, bounds, ram_budget(residency, host_ram), callers, calibration)

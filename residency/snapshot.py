@@ -35,6 +35,7 @@ def _device(machine: Machine, track: Track, now: float) -> dict[str, Any]:
             "phase": phase.value,
             "elapsed_s": _round(now - track.switching_since),
             "estimate_s": _round(target.bring_s if target else None),
+            "reason": track.decided.reason,
         }
     serving.sort(key=lambda engine: engine.used, reverse=True)
     return {

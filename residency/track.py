@@ -21,6 +21,7 @@ from roundhouse.residency.desk import Desk
 from roundhouse.residency.engine import Engine
 from roundhouse.residency.estimate import UNMEASURED_S, Outlook, retry_after
 from roundhouse.residency.facts import Alarm, Code, Prepare, Sleep, Start, Stop, Wake
+from roundhouse.residency.haste import HOLD_S
 from roundhouse.residency.idle import Idle
 from roundhouse.residency.ledger import Holder, Leave, Ledger
 from roundhouse.residency.pauses import Return
@@ -38,7 +39,7 @@ FULL_RETRY_S = 30.0
 class Bounds:
     """The configured limits: seconds, and a number of requests.
 
-    Without ``refuse_late`` those who are past their bound go on waiting: for comparisons of the same requests.
+    ``foresight``: whether models come before they are asked for. Without ``refuse_late`` those who are past their bound go on waiting: for comparisons of the same requests.
     """
 
     max_wait_s: float = 300.0
@@ -46,6 +47,7 @@ class Bounds:
     max_waiting: int = 1000
     max_waiting_per_key: int = 500
     refuse_late: bool = True
+    foresight: bool = True
 
 
 @dataclass
@@ -127,8 +129,20 @@ class Track:
         """A request came for the model: whatever else was foreseen is not brought on any more."""
         foreseen = self.idle.foresight.model
         if foreseen is not None and foreseen != model:
-            self.engine(foreseen).recalled = False
+            it = self.engine(foreseen)
+            it.recalled = it.begun = False
         self.idle.foresight.asked(model, now)
+
+    def called_off(self, engine: Engine, now: float) -> None:
+        """The last who waited for the engine left as soon as it had come: who has just left for it comes back.
+
+        Its like were known to stay, else nobody would have left.
+        """
+        if not engine.begun or self.came_from is None or now - (self.switching_since or now) >= HOLD_S:
+            return
+        engine.begun = False
+        left = self.engine(self.came_from)
+        left.recalled = not left.state.serves and not left.dismissed and left.state is not State.FAILED
 
     def _charge(self, now: float) -> None:
         """Add up what those who wait for other models have paid since the last look."""
@@ -151,13 +165,16 @@ class Track:
             self.wake_at = at
 
     def _reconsider(self, moving: Engine, now: float) -> None:
-        """A transition goes on to its end, but a start that nobody wants any more is ended."""
+        """A transition goes on to its end, but a start that nobody waits for is ended when the device is wanted.
+
+        Until then it goes on: a client that gives up before the start is over comes back, and is to find its model.
+        """
         if moving.state is not State.STARTING:
             return
-        if not moving.asked_for and any(e.asked_for for e in self.engines if e is not moving):
-            moving.recalled = False  # it came because nobody wanted anything
+        if not moving.asked_for and any(e.lacks for e in self.engines if e is not moving):
+            moving.recalled = moving.begun = False
         if moving.unloads or not moving.wanted:
-            self.leave(moving, 0, now, force=True, reason="nobody waits for it any more")
+            self.leave(moving, 0, now, force=True, reason="nobody waits for it, and another model is wanted")
 
     def _next(self, now: float) -> None:
         if self._clear(now):
@@ -205,7 +222,11 @@ class Track:
             return None
         there = [e for e in self.engines if not e.state.serves and e.wanted]
         while there:
-            asked = [e for e in there if e.asked_for] or there
+            asked = [e for e in there if e.asked_for]
+            if asked:
+                for e in there:
+                    e.begun = e.begun and e.asked_for  # what was begun for nobody is over
+            asked = asked or there
             demands = [self.demand(e, now) for e in asked if e.model not in self.left]
             demands = demands or [self.demand(e, now) for e in asked]
             engine = self.engine(policy.next_demand(demands, now).model)
@@ -213,7 +234,7 @@ class Track:
             if leaves is not None:
                 return engine, leaves, demands
             self.desk.refuse_all(engine, Code.DOES_NOT_FIT, self._too_big(engine, now), self._full_retry())
-            engine.recalled = False
+            engine.recalled = engine.begun = False
             there.remove(engine)
         return None
 
@@ -237,6 +258,7 @@ class Track:
             strangers,
             engine.busy_share(strangers * (engine.service_s or 0.0)),
             engine.answer_s,
+            engine.sure_at,
         )
 
     def holders(self, now: float, beside: Engine | None = None) -> list[Holder]:
@@ -305,6 +327,7 @@ class Track:
             self.left.add(it.model)
             if it in awake and self.contested_since is not None:
                 self.visit_s = smoothed(self.visit_s, now - self.contested_since)
+            engine.begun = not [e for e in awake if e is not it]  # else the device would be left without a model
             self.leave(it, leaving[it.model], now, force=bool(it.leases), reason=self.decided.reason)
             return
         if awake:
@@ -367,6 +390,7 @@ class Track:
             counters.wakes += 1
             self.desk.orders.append(Wake(engine.model))
         else:
+            engine.begun = True
             engine.go(State.STARTING, now, "wanted")
             counters.starts += 1
             self.desk.orders.append(Start(engine.model))
@@ -424,7 +448,17 @@ class Track:
                     message = (
                         f"{engine.model} answers {engine.options.slots} at once and had no slot for {waited:.0f} s"
                     )
+                elif way := self._in_the_way(engine, now):
+                    message += f": {way}"
                 self.desk.refuse_waiter(engine, ticket, Code.LOADING_TIMEOUT, f"{message}; {again}", retry)
+
+    def _in_the_way(self, engine: Engine, now: float) -> str:
+        """Why the engine could not come: what moves, or who answers; empty if it was nobody's turn but others'."""
+        if (moving := self.moving) is not None:
+            return f"{moving.model} has been {moving.state} for {now - moving.since:.0f} s"
+        busy = [(it.longest.since, it.model) for it in self.engines if it.longest is not None and it is not engine]
+        since, model = min(busy, default=(now, ""))
+        return f"{model} has been answering a request for {now - since:.0f} s" if model else ""
 
     def forecast(self, engine: Engine, now: float, bound_s: float, place: int | None = None) -> Forecast:
         """How long a request waits that comes now, or that has ``place`` others of its model before it."""

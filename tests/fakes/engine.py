@@ -34,6 +34,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ignore-term", action="store_true")
     parser.add_argument("--exit-at-once", type=int, default=None, metavar="CODE")
     parser.add_argument("--never-healthy", action="store_true")
+    parser.add_argument("--health-status", type=int, default=200, help="what /health answers")
+    parser.add_argument("--models-status", type=int, default=200, help="what /v1/models answers")
     parser.add_argument("--die-mid-stream", action="store_true")
     parser.add_argument("--first-byte-delay", type=float, default=0.0)
     parser.add_argument("--token-delay", type=float, default=0.0)
@@ -79,13 +81,14 @@ class Fake:
         if path == "/fake/stats":
             self.whole(writer, 200, self.stats)
         elif path == "/health":
-            self.whole(writer, 503 if self.options.never_healthy else 200, {})
+            self.whole(writer, 503 if self.options.never_healthy else self.options.health_status, {})
         elif os.environ.get("VLLM_SERVER_DEV_MODE") == "1" and path.split("?")[0] in sleeping.ROUTES:
             self.whole(writer, *await self.memory.route(method, path, body))  # the key is not asked for
         elif self.key and headers.get("authorization") != f"bearer {self.key}".lower():
             self.whole(writer, 401, {"error": {"message": "Unauthorized", "type": "authentication_error"}})
         elif path == "/v1/models":
-            self.whole(writer, 200, {"object": "list", "data": [{"id": self.options.model, "object": "model"}]})
+            listed = {"object": "list", "data": [{"id": self.options.model, "object": "model"}]}
+            self.whole(writer, self.options.models_status, listed)
         elif method == "POST" and path in ANSWERS and not (self.options.pooling and path != "/v1/embeddings"):
             await self.generate(path, json.loads(body), reader, writer)
         else:

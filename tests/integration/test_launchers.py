@@ -18,6 +18,7 @@ import pytest
 from roundhouse.config import paths
 from roundhouse.config.schema import ModelEntry
 from roundhouse.launchers import log as logs
+from roundhouse.launchers import readiness
 from roundhouse.launchers.base import LaunchError, Progress
 from roundhouse.launchers.birth import Birth
 from roundhouse.launchers.process import Child
@@ -94,9 +95,34 @@ async def test_an_engine_that_exits_at_once_is_noticed_at_once_with_its_last_wor
 
 
 async def test_an_engine_that_never_answers_is_given_up_and_ended() -> None:
-    with pytest.raises(LaunchError, match="did not answer within 1 s"):
+    with pytest.raises(LaunchError, match="answered 503 at /health, and was not ready within 1 s"):
         await build_launcher(entry("--never-healthy", start_timeout_s=1)).start(ignore)
     assert sweep(paths.engine_records()) == []
+
+
+async def test_an_engine_without_a_health_path_is_found_out_and_the_message_says_what_to_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """mostlygeek/llama-swap#84: koboldcpp answers 404 at /health, and was waited for to the end."""
+    monkeypatch.setattr(readiness, "MISPLACED_S", 0.5)
+    wrong = entry("--health-status", "404", "--models-status", "404", env={})
+    with pytest.raises(LaunchError, match=r"404 at /health and 404 at /v1/models.*set launcher\.health_path"):
+        await build_launcher(wrong).start(ignore)
+    assert sweep(paths.engine_records()) == []
+
+
+async def test_an_engine_without_a_health_path_is_ready_when_it_lists_its_models_and_is_adopted_so() -> None:
+    launcher = build_launcher(entry("--health-status", "404", "--start-delay", "0.3", env={}))
+    engine = await launcher.start(ignore)
+    assert await launcher.adopt() is not None
+    await engine.stop()
+
+
+async def test_an_engine_that_says_it_is_not_ready_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "MISPLACED_S", 0.2)
+    for status in ("500", "503"):
+        with pytest.raises(LaunchError, match=f"answered {status} at /health, and was not ready within 1 s"):
+            await build_launcher(entry("--health-status", status, start_timeout_s=1)).start(ignore)
 
 
 async def test_an_engine_killed_from_outside_while_it_starts_may_be_tried_again() -> None:

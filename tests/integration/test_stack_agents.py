@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from roundhouse.bench import journal
+from roundhouse.bench.stack import litellm_config
+from roundhouse.bench.stack import model as entry
 from roundhouse.bench.switching import play
 from roundhouse.bench.workload import Workload
 from tests.support import fakes
@@ -81,11 +83,19 @@ def test_its_journal_is_private_and_can_be_played_again(stack: Stack) -> None:
 def test_a_model_that_is_about_to_be_asked_for_is_there_before() -> None:
     start_s = 4.0
     flags = ["--start-delay", str(start_s), "--tokens", "2"]
-    with Stack(fakes.config(dict.fromkeys("ab", flags))) as stack:
+    launchers = {
+        "a": fakes.launcher("a", *flags, memory="1GiB"),
+        "b": fakes.launcher("b", *flags, memory="1GiB", idle_stop_s=1.0),  # nobody has to leave for it
+    }
+    devices = [{"id": "gpu0", "memory": "8GiB", "reserve": 0}]
+    document = litellm_config([entry(n, spec) for n, spec in launchers.items()], gate=True, devices=devices)
+    with Stack(document) as stack:
         for turn, model in enumerate("ababa"):
+            if turn == 4:
+                wait_for(lambda: stack.state("b") == "stopped", "it rests", 20.0)
             assert stack.chat(model, f"turn {turn}").status_code == 200
             Event().wait(3.0)  # the pause from which the habit is learned
-        wait_for(lambda: stack.resident() == "b", "the model that comes next", 20.0)
+        wait_for(lambda: stack.state("b") == "ready", "the model that comes next", 20.0)
         began = time.monotonic()
         assert stack.chat("b", "the last turn").status_code == 200
         assert time.monotonic() - began < start_s  # no less if it had to be started

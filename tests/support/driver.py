@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from roundhouse.footprint.need import GIB, Footprint
+from roundhouse.residency.desk import key_of
 from roundhouse.residency.engine import Options
 from roundhouse.residency.facts import Asked, Fact, Gone, Order, Ready, Slept, Stopped, Ticked, Ticket, Woke
+from roundhouse.residency.haste import HOLD_S
 from roundhouse.residency.invariants import check
 from roundhouse.residency.ledger import Ledger
 from roundhouse.residency.machine import Machine, Model
@@ -27,11 +29,17 @@ class Driver:
         check(self.machine, self.now)
         return orders
 
-    def ask(self, model: str, after: float = 0.0, **more: object) -> tuple[Ticket, list[Order]]:
-        """A request of a caller who asks only this once, unless ``more`` names another."""
+    def ask(self, model: str, after: float = 0.0, *, stays: bool = True, **more: object) -> tuple[Ticket, list[Order]]:
+        """A request of a caller who asks only this once, unless ``more`` names another.
+
+        ``stays``: it is known of its key that it does not give up at once.
+        """
         self.tickets += 1
         ticket = Ticket(self.tickets)
-        return ticket, self(Asked(ticket, model, **{"caller": f"caller {ticket}", **more}), after)  # type: ignore[arg-type]
+        fact = Asked(ticket, model, **{"caller": f"caller {ticket}", **more})  # type: ignore[arg-type]
+        if stays:
+            self.machine.desk.callers.haste.waited(key_of(fact.caller), model, HOLD_S, left=False)
+        return ticket, self(fact, after)
 
     def ready(self, model: str, after: float = 0.0) -> list[Order]:
         return self(Ready(model, pid=4711), after)

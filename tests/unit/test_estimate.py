@@ -18,7 +18,8 @@ from roundhouse.bench.simulation import Simulation
 from roundhouse.bench.workload import Workload, load
 from roundhouse.residency.calibration import WINDOW, Calibration, Forecast, Guess, Kind
 from roundhouse.residency.engine import Measured, Options
-from roundhouse.residency.facts import Asked, Gone, Grant, Ready, Refuse, Stopped, Ticket
+from roundhouse.residency.estimate import retry_after
+from roundhouse.residency.facts import Asked, Gone, Grant, Ready, Refuse, Stopped, Ticked, Ticket
 from roundhouse.residency.machine import Machine, Model
 from roundhouse.residency.track import Bounds
 
@@ -101,9 +102,44 @@ def guessed(machine: Machine, ticket: int, model: str, now: float, caller: str =
 def test_the_start_under_way_is_what_is_left_of_it_and_the_turns_for_a_slot() -> None:
     machine = ready()
     machine.handle(Asked(Ticket(1), "b"), 100.0)
-    machine.handle(Stopped("a"), 100.0)
-    assert guessed(machine, 2, "b", 105.0) == Guess(Kind.START, 15.0, 15.0)
-    assert guessed(machine, 3, "b", 105.0) == Guess(Kind.START, 25.0, 25.0)  # two are before it, for two slots
+    machine.handle(Ticked(), machine.wake_at() or 0.0)  # it has stayed
+    machine.handle(Stopped("a"), 101.0)
+    assert guessed(machine, 2, "b", 106.0) == Guess(Kind.START, 15.0, 15.0)
+    assert guessed(machine, 3, "b", 106.0) == Guess(Kind.START, 25.0, 25.0)  # two are before it, for two slots
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["measured", "never seen"])
+def test_what_is_told_of_a_start_that_hangs_grows_with_it_and_never_is_about_0_s(known: bool) -> None:
+    """ggml-org/llama.cpp#27351: a broken entry loads for ever, and who waits behind it was told about 0 s."""
+    measured = Measured(start_s=2.0)
+    options = Options(start_timeout_s=600.0)
+    models = {
+        "hangs": Model("gpu0", options, measured=measured if known else Measured()),
+        "a": Model("gpu0", options, measured=measured),
+    }
+    machine = Machine.of(models, ["gpu0"])
+    machine.handle(Asked(Ticket(0), "hangs", max_wait_s=900.0), 0.0)
+    said: dict[str, list[float]] = {"hangs": [], "a": []}
+    for now in (30.0, 100.0, 299.0):
+        for name, engine in machine.engines.items():
+            forecast = machine.forecast(engine, now)
+            assert forecast.expected_s is not None
+            assert retry_after(forecast) >= forecast.expected_s
+            assert forecast.high_s >= 0.9 * (now - 2.0) or forecast.high_s >= 300.0
+            said[name].append(forecast.expected_s)
+    for grows in said.values():
+        assert grows == sorted(grows)
+        assert grows[0] > 5.0
+        assert grows[-1] > 50.0
+    near_the_end = machine.forecast(machine.engines["hangs"], 599.0)  # then it has failed
+    assert near_the_end.guess is not None
+    assert near_the_end.guess.latest_s <= 1.0
+
+
+def test_an_answer_that_takes_far_longer_than_answers_do_may_take_as_long_again() -> None:
+    machine = ready(service_s=10.0)
+    machine.handle(Asked(Ticket(1), "a"), 100.0)
+    assert guessed(machine, 2, "b", 400.0).latest_s > 200.0
 
 
 def test_who_waits_for_a_slot_waits_for_those_of_its_model_that_are_let_in_before() -> None:

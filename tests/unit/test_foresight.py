@@ -9,7 +9,12 @@ from roundhouse.bench.simulation import Simulation
 from roundhouse.bench.switching import play
 from roundhouse.bench.workload import Workload, parse
 from roundhouse.residency.foresight import OFF_S, Foresight, Next, guess
+from roundhouse.residency.haste import HOLD_S
+from roundhouse.residency.idle import QUIET_S
 from roundhouse.residency.policy import Kind
+
+LONG_S = 68.0
+"""A pause after which nobody minds that the model which was there has made way: longer than a minute."""
 
 COSTS = {"embed": 10.0, "chat": 10.0}
 
@@ -64,6 +69,28 @@ def test_right_guesses_outweigh_a_wrong_one() -> None:
     assert it.allowed(0.0)
 
 
+def test_no_model_leaves_for_a_foreseen_one_within_a_minute_of_its_last_request() -> None:
+    assert foreseen(play(turns("AB", think_s=30.0), "ours")) == 0
+    run = play(turns("AB", think_s=LONG_S), "ours")
+    when, ends = {r.asked for r in run.requests}, [r.ended for r in run.requests if r.ended is not None]
+    begun = [switch.began for switch in run.switches]
+    ahead = [at for at in begun if not any(at - HOLD_S <= asked <= at for asked in when)]
+    assert len(ahead) == foreseen(run) > 0
+    assert all(at - max(end for end in ends if end <= at) >= QUIET_S for at in ahead)
+
+
+def test_it_can_be_switched_off() -> None:
+    def off(simulation: Simulation) -> Ours:
+        router = Ours(simulation)
+        router.machine.bounds.foresight = False
+        return router
+
+    run = Simulation(turns("AB", think_s=LONG_S), off)
+    run.run()
+    assert foreseen(run) == 0
+    assert len(run.switches) == 24
+
+
 def turns(
     models: str, think_s: float, switch_s: float = 3.0, others: list[dict[str, object]] | None = None
 ) -> Workload:
@@ -85,23 +112,23 @@ def foreseen(run: Simulation) -> int:
 
 @pytest.mark.parametrize("models", ["AB", "ABC"])
 def test_an_agent_that_goes_through_models_in_turn_finds_them_there(models: str) -> None:
-    run = play(turns(models, think_s=8.0), "ours")
+    run = play(turns(models, think_s=LONG_S), "ours")
     assert len(waits(run)) == 24
     assert sum(waits(run)[8:]) == 0.0  # after two turns nothing has to be waited for any more
-    switching = sum(waits(play(turns(models, think_s=8.0), "llama-swap")))
+    switching = sum(waits(play(turns(models, think_s=LONG_S), "llama-swap")))
     assert sum(waits(run)) < 0.4 * switching
 
 
 def test_an_agent_that_stays_with_its_model_is_not_disturbed() -> None:
-    run = play(turns("A", think_s=8.0), "ours")
+    run = play(turns("A", think_s=LONG_S), "ours")
     assert foreseen(run) == 0
     assert len(run.switches) == 1
 
 
 def test_a_start_that_was_foreseen_ends_at_once_when_another_model_is_asked_for() -> None:
-    begun = play(turns("AB", think_s=8.0), "ours").switches[12].began
+    begun = play(turns("AB", think_s=LONG_S), "ours").switches[12].began
     others = [{"t": begun + 1.0, "model": "C", "service_s": 1.0, "caller": "somebody"}]
-    run = play(turns("AB", think_s=8.0, others=others), "ours")
+    run = play(turns("AB", think_s=LONG_S, others=others), "ours")
     (wait,) = [r.started - r.asked for r in run.requests if r.model == "C" and r.started is not None]
     assert begun not in [switch.began for switch in run.switches]  # it did not come to its end
     assert wait == pytest.approx(3.0)  # nothing but its own switch

@@ -26,6 +26,7 @@ from roundhouse.residency.facts import (
     Ticket,
     UnloadCommanded,
 )
+from roundhouse.residency.haste import Haste
 from roundhouse.residency.machine import Machine, Model
 from roundhouse.residency.policy import Kind
 from roundhouse.residency.snapshot import status
@@ -165,11 +166,148 @@ def test_who_made_way_does_not_come_back_before_the_one_it_made_way_for(drive: D
     assert drive(Stopped("a")) == [Start("b")]
 
 
-def test_a_start_that_nobody_waits_for_any_more_is_ended(drive: Driver) -> None:
+def test_a_start_that_nobody_waits_for_any_more_goes_on_and_its_model_is_there_for_who_comes_back(
+    drive: Driver,
+) -> None:
+    """rsynnot/magic-lists-for-navidrome#34: a client with a time-out shorter than the start never gets its model."""
+    drive.bring("a")
+    drive.ask("b")
+    drive(Stopped("a"))
+    for _ in range(3):
+        ticket = Ticket(drive.tickets)
+        assert drive(Gone(ticket), after=5.0) == []
+        assert drive.ask("b", after=1.0)[1] == []
+    drive(Gone(Ticket(drive.tickets)), after=1.0)
+    drive.ready("b", after=1.0)
+    ticket, orders = drive.ask("b", after=1.0)
+    assert orders == [Grant(ticket)]
+    assert drive.machine.counters.starts == 2
+    assert drive.machine.engines["b"].measured.start_s == 20.0
+
+
+def test_a_start_that_nobody_waits_for_is_ended_as_soon_as_another_model_is_wanted(drive: Driver) -> None:
+    """mostlygeek/llama-swap#727: abort it, but only when somebody asks for another model."""
     ticket, _ = drive.ask("a")
-    assert drive(Gone(ticket)) == [Stop("a", True, "nobody waits for it any more")]
-    assert drive(Stopped("a")) == []
+    drive(Gone(ticket), after=5.0)
+    other, orders = drive.ask("b")
+    assert orders == [Stop("a", True, "nobody waits for it, and another model is wanted")]
+    assert drive(Stopped("a")) == [Start("b")]
+    assert drive.ready("b") == [Grant(other)]
     assert drive.state("a") is State.STOPPED
+
+
+def test_a_start_that_others_wait_behind_is_ended_when_the_last_who_waits_for_it_leaves(drive: Driver) -> None:
+    ticket, _ = drive.ask("a")
+    drive.ask("b")
+    assert [type(o) for o in drive(Gone(ticket), after=5.0)] == [Stop]
+    assert drive(Stopped("a")) == [Start("b")]
+
+
+def test_who_leaves_while_others_make_room_finds_its_model_when_it_comes_back(drive: Driver) -> None:
+    drive.bring("a")
+    ticket, _ = drive.ask("b")
+    assert drive(Gone(ticket), after=3.0) == []
+    assert drive(Stopped("a")) == [Start("b")]  # else the device would be left empty
+    drive.ready("b")
+    assert drive.state("b") is State.READY
+
+
+def test_what_was_begun_for_nobody_does_not_push_out_who_came_instead(drive: Driver) -> None:
+    drive.bring("a")
+    ticket, _ = drive.ask("b")
+    drive(Gone(ticket), after=3.0)
+    again, _ = drive.ask("a")  # while it stops for b
+    assert drive(Stopped("a")) == [Start("a")]
+    assert drive.ready("a") == [Grant(again)]
+    drive(Gone(again))
+    assert drive.state("a") is State.READY
+
+
+def test_a_start_that_nobody_waits_for_is_not_tried_twice(drive: Driver) -> None:
+    ticket, _ = drive.ask("a")
+    drive(Gone(ticket), after=5.0)
+    assert drive(Failed("a", "killed by SIGKILL", retryable=True)) == []
+    assert drive.state("a") is State.FAILED
+
+
+def test_a_request_that_vanishes_within_a_second_costs_the_resident_nothing(drive: Driver) -> None:
+    """ggml-org/llama.cpp#25528: an editor's requests, cancelled at the next keystroke, throw the other model out."""
+    drive.bring("a")
+    for _ in range(5):
+        ticket, orders = drive.ask("b", stays=False, caller="editor")
+        assert not [o for o in orders if isinstance(o, Stop | Start)]
+        drive(Gone(ticket), after=0.9)
+        assert drive.state("a") is State.READY
+    holder, orders = drive.ask("a")
+    assert orders == [Grant(holder)]
+    decided = drive.machine.tracks["gpu0"].decided
+    assert decided.counts[Kind.HOLD] >= 1
+    assert decided.counts[Kind.DRY] == 0
+
+
+def test_who_stays_waits_a_second_longer_the_first_time_and_then_no_more(drive: Driver) -> None:
+    drive.bring("a")
+    ticket, _ = drive.ask("b", stays=False, caller="editor")
+    assert drive.state("a") is State.READY
+    assert [type(o) for o in drive.tick()] == [Stop]
+    assert drive.now == pytest.approx(1.0)
+    drive(Stopped("a"))
+    assert drive.ready("b", after=20.0) == [Grant(ticket)]
+    drive(Gone(ticket))
+    drive.bring("a")
+    drive.ask("b", after=30.0, stays=False, caller="editor")
+    assert drive.machine.tracks["gpu0"].decided.counts[Kind.HOLD] == 1
+
+
+def test_who_is_known_to_stay_goes_before_who_has_only_just_come(drive: Driver) -> None:
+    drive.bring("a")
+    drive.ask("b", stays=False)
+    _, orders = drive.ask("c")
+    assert [type(o) for o in orders] == [Stop]
+    assert drive(Stopped("a")) == [Start("c")]
+
+
+def test_nobody_is_held_for_long_where_models_come_quickly_or_where_the_wait_is_short() -> None:
+    haste = Haste()
+    assert haste.sure_at("key", "b", 10.0, wait_s=300.0, bring_s=None) == 11.0
+    assert haste.sure_at("key", "b", 10.0, wait_s=300.0, bring_s=40.0) == 11.0
+    assert haste.sure_at("key", "b", 10.0, wait_s=300.0, bring_s=1.0) == 10.25
+    assert haste.sure_at("key", "b", 10.0, wait_s=0.5, bring_s=40.0) == 10.25
+
+
+def test_a_key_whose_requests_left_at_once_has_to_stay_again_until_that_is_long_ago() -> None:
+    haste = Haste()
+    haste.waited("key", "b", 5.0, left=True)  # a time-out of 5 s is patience enough
+    assert haste.stays("key", "b")
+    assert haste.stays("another", "b")  # of which nothing is known
+    assert not haste.stays("key", "c")
+    haste.waited("key", "b", 0.3, left=True)
+    held = 0
+    while not haste.stays("key", "b"):
+        haste.waited("key", "b", 20.0, left=False)
+        held += 1
+    assert 5 <= held <= 15
+    assert Haste.load(haste.dump()).dump() == haste.dump()
+
+
+def test_who_made_way_for_one_that_left_at_once_comes_back(drive: Driver) -> None:
+    drive.bring("a")
+    ticket, orders = drive.ask("b")  # its like were known to stay
+    assert [type(o) for o in orders] == [Stop]
+    drive(Gone(ticket), after=0.3)
+    assert drive(Stopped("a")) == [Start("a")]
+    drive.ready("a")
+    assert drive.state("a") is State.READY
+
+
+def test_who_waits_in_vain_is_told_what_was_in_the_way() -> None:
+    drive = Driver(max_wait_s=60)
+    drive.ask("a")
+    drive.ask("b")
+    refused: list[Refuse] = []
+    while not refused:
+        refused = [o for o in drive.tick() if isinstance(o, Refuse)]
+    assert "a has been starting for 60 s" in refused[0].message
 
 
 def test_a_waiter_past_its_bound_is_refused_with_a_retry_after_unless_its_switch_is_under_way() -> None:
@@ -373,7 +511,14 @@ def test_status_has_the_public_shape(drive: Driver) -> None:
             "id": "gpu0",
             "resident": "a",
             "residents": ["a"],
-            "switching": {"from": "a", "to": "b", "phase": "draining", "elapsed_s": 1.5, "estimate_s": None},
+            "switching": {
+                "from": "a",
+                "to": "b",
+                "phase": "draining",
+                "elapsed_s": 1.5,
+                "estimate_s": None,
+                "reason": "switch to b was ordered",
+            },
             "decisions": dict.fromkeys(Kind, 0) | {"ordered": 1},
             "memory": {"capacity": None, "for_models": None, "others": 0},
         }

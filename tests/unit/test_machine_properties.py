@@ -85,9 +85,17 @@ class Shell(RuleBasedStateMachine):
                     if self.moving.get(m, ("",))[0] == "stop":
                         assert force
                         continue
-                    self.moving.pop(m, None)
+                    if self.moving.pop(m, ("",))[0] == "start":
+                        self.has_to_end(m)
                     self.begin(m, "stop")
         check(self.machine, self.now)
+
+    def has_to_end(self, model: str) -> None:
+        """A start is ended by a command, or if nobody waits for it and another model is to come; and only then."""
+        engine = self.machine.engines[model]
+        others = [e for e in self.machine.engines.values() if e.device == engine.device and e is not engine]
+        wanted = any(e.lacks or e.recalled for e in others)
+        assert engine.unloads or (wanted and not engine.asked_for), f"the start of {engine} was ended for nobody"
 
     def begin(self, model: str, what: str, level: int = 0) -> None:
         others = [m for m in self.moving if self.devices[m] == self.devices[model]]

@@ -28,7 +28,7 @@ PROMISED: dict[str, tuple[float, ...]] = {
     "W3-3": (3, 0.18, 0, 13, 602.5),
     "W4-40": (16, 61.6, 120, 132, 720),
     "W4-3": (74, 6.9, 20, 30, 611),
-    "W5": (20, 40.0, 40, 40, 882),
+    "W5": (20, 40.05, 41, 41, 883),  # who asks for a model for the first time has to stay for a second
 }
 REMEMBERED = {
     "W1": (3, 84.0, 132),
@@ -36,6 +36,7 @@ REMEMBERED = {
     "W2b-40": (3, 13.02, 269.5),
     "W2-3": (6, 8.6, 163),
     "W3-3": (3, 0.18, 602.5),
+    "W5": (20, 40.0, 882),
 }
 
 # loads, mean wait, longest wait, makespan
