@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 
 from roundhouse.cli import absence
@@ -190,13 +189,3 @@ def test_a_stack_that_dies_alone_is_not_one_that_was_never_started(home: Home) -
         assert "not running: it died at" in it.stderr
         assert "postgres was killed (SIGKILL)" in it.stderr
         assert it.stderr.count("\n") == 1
-
-
-def test_everything_of_a_home_is_found_though_its_process_manager_is_gone(home: Home) -> None:
-    assert home.run("up", "--detach").returncode == 0
-    honcho = home.honcho()
-    for process in (*honcho.children(), honcho):
-        process.kill()
-    psutil.wait_procs([honcho], 10)
-    home.run("down")
-    assert home.processes() == []
