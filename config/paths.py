@@ -151,6 +151,11 @@ def engine_kind() -> choice.Kind:
     return _engine(environments(), os.environ.get("ROUNDHOUSE_CONFIG"))
 
 
+def engines_are_on_a_card() -> bool:
+    """Whether the configuration's engines are vLLM for CUDA."""
+    return engine_kind() is choice.Kind.CUDA
+
+
 def environments() -> Path:
     """The folder of the engine environments."""
     return project_root() if in_checkout() else home()
