@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from roundhouse.cli import drain
 from roundhouse.cli.errors import REFUSED, USAGE, CliError, NotRunning
 from roundhouse.config import paths
 
@@ -33,44 +34,57 @@ def status() -> dict[str, Any]:
 
 
 def model_name(name: str) -> str:
-    """The model that ``name`` or an alias of it means.
+    """The model that is served by that ``name``, or by an alias of it.
 
     Raises:
+        NotRunning: there is no residency.
         CliError: there is none; with the nearest name.
     """
-    from roundhouse.config.load import load_settings
-
-    settings = load_settings(running_config())
-    name = settings.aliases.get(name, name)
-    if name not in settings.models:
-        raise unknown_model(name, [*settings.models, *settings.aliases])
+    served, known = status()["models"], aliases()
+    name = known.get(name, name)
+    if name not in served:
+        raise unknown_model(name, [*served, *known])
     return name
 
 
 def unknown_model(name: str, known: Sequence[str]) -> CliError:
-    """The error of a name that is none of ``known``, with the nearest that is."""
+    """The error of a name that is none of ``known``, with the nearest that is, and what the YAML has gained since."""
+    from roundhouse.cli import started
+
+    known = list(dict.fromkeys(known))
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-    return CliError(f"no model {name!r}; {hint}", USAGE)
+    record = started.running()
+    changes = record.changes() if record is not None else None
+    return CliError(f"no model {name!r}; {hint}" + (f"; {changes}" if changes else ""), USAGE)
 
 
-def running_config() -> Any:
-    """The YAML of the running stack, as ``up`` recorded it, else the one that would be used."""
-    from pathlib import Path
+def aliases() -> dict[str, str]:
+    """Alias -> model: of the stack as it was started, whatever its YAML says now; else of the YAML.
 
-    record = paths.run_dir() / "config"
-    return Path(record.read_text().strip()) if record.is_file() else paths.config_file()
+    Raises:
+        CliError: there is no such stack, and the YAML has faults.
+    """
+    from roundhouse.cli import started
+    from roundhouse.config.load import ConfigError, load_settings
+
+    if (record := started.running()) is not None:
+        return record.aliases
+    try:
+        return load_settings(paths.config_file()).aliases
+    except ConfigError as error:
+        raise CliError(str(error), USAGE) from error
 
 
 def command(path: str, body: dict[str, Any], show: Callable[[dict[str, Any]], None]) -> None:
-    """Run a command to its end, each of its events to ``show``.
+    """Run a command to its end, each of its events to ``show``. Running answers that it waits for are said.
 
     Raises:
         NotRunning: there is no residency.
         CliError: residency refused.
     """
     try:
-        with client(timeout=None) as api, api.stream("POST", path, json=body) as answer:
+        with drain.told(status), client(timeout=None) as api, api.stream("POST", path, json=body) as answer:
             for line in answer.iter_lines():
                 event = json.loads(line)
                 if event["event"] == "refused":

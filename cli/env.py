@@ -7,6 +7,7 @@ import shlex
 
 import click
 
+from roundhouse.cli import whereabouts
 from roundhouse.cli.errors import CliError
 from roundhouse.config import paths
 
@@ -20,6 +21,7 @@ def base_url() -> str:
 def command() -> None:
     """Print two export lines."""
     paths.load_env_file()
+    whereabouts.follow()
     key = os.environ.get("LITELLM_MASTER_KEY")
     if not key:
         raise CliError(f"no key yet: {paths.env_file()} has no LITELLM_MASTER_KEY; 'roundhouse up' makes one")

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from roundhouse.cli import whereabouts
 from roundhouse.cli.env import base_url
 from roundhouse.cli.errors import FAILED, USAGE, CliError, NotRunning
 from roundhouse.config import keys, paths
@@ -28,6 +29,8 @@ class ManagementApi:
         key = os.environ.get("LITELLM_MASTER_KEY")
         if not key:
             raise CliError(f"no master key: {paths.env_file()} has no LITELLM_MASTER_KEY; 'roundhouse up' makes one")
+        if not whereabouts.follow():  # who else may listen at our address gets no key
+            raise NotRunning
         headers = {"authorization": f"Bearer {key}"}
         self._http = httpx.Client(base_url=base_url().removesuffix("/v1"), headers=headers, timeout=TIMEOUT_S)
 

@@ -13,7 +13,6 @@ from roundhouse.cli import control
 from roundhouse.cli.errors import USAGE, CliError
 from roundhouse.cli.gateway import ManagementApi
 from roundhouse.config import key_metadata
-from roundhouse.config.load import load_settings
 
 PAGE = 100
 """The most keys that LiteLLM lists at once."""
@@ -172,7 +171,7 @@ def _models(api: ManagementApi, text: str | None) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise CliError("--models names no model", USAGE)
-    aliases = load_settings(control.running_config()).aliases
+    aliases = control.aliases()
     known = [*(model["id"] for model in api.get("/v1/models")["data"]), *aliases]
     chosen: list[str] = []
     for name in names:

@@ -7,10 +7,10 @@ import sys
 
 import click
 
-from roundhouse.cli.control import running_config
+from roundhouse.cli import control
 from roundhouse.cli.errors import USAGE, CliError
+from roundhouse.cli.started import Started
 from roundhouse.config import paths
-from roundhouse.config.load import ConfigError, load_settings
 
 LINES = 100
 
@@ -34,7 +34,9 @@ def command(name: str, follow: bool) -> None:
 
 def _model(name: str) -> str:
     """The model that ``name`` is an alias of, or ``name``. Logs are wanted most when the YAML is wrong."""
+    if (last := Started.read()) is not None:
+        return last.aliases.get(name, name)
     try:
-        return load_settings(running_config()).aliases.get(name, name)
-    except ConfigError:
+        return control.aliases().get(name, name)
+    except CliError:
         return name

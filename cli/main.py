@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import click
 
 from roundhouse import __version__
-from roundhouse.cli.errors import CliError
+from roundhouse.cli.errors import FAILED, CliError, NotRunning
+from roundhouse.deploy.setup.errors import foreign
 
 COMMANDS = {
     "up": "Start everything and say where it is.",
@@ -62,16 +63,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         group.main(args=argv, prog_name="roundhouse", standalone_mode=False)
     except CliError as error:
-        click.echo(f"roundhouse: {error}", err=True)
+        text = _why_not() if isinstance(error, NotRunning) else error
+        click.echo(f"roundhouse: {text}", err=True)
         sys.exit(error.code)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+    except (click.Abort, KeyboardInterrupt) as error:
+        told = error.__cause__ or error  # click makes an Abort of a KeyboardInterrupt
+        sys.exit(getattr(told, "code", 130))
+    except PermissionError as error:
+        click.echo(f"roundhouse: {foreign(error)}", err=True)
+        sys.exit(FAILED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+
+
+def _why_not() -> str:
+    """Why nothing runs in this home."""
+    from roundhouse.cli import absence
+
+    return absence.why()
 
 
 if __name__ == "__main__":

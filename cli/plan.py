@@ -111,8 +111,18 @@ def _plan(asked: Asked) -> report.Plan:
     else:
         found = [it for it in subjects.of_settings(settings, capacities, network) if it.device in capacities]
     budget = residency.ram_budget
-    note = memlock_note(None if budget is None or asked.ram else int(budget))
-    return report.make(found, places, ram, (note,) if note else (), on_cpu=asked.profile == "cpu")
+    notes = (memlock_note(None if budget is None or asked.ram else int(budget)), _elsewhere(asked, residency, ram))
+    return report.make(found, places, ram, tuple(it for it in notes if it), on_cpu=asked.profile == "cpu")
+
+
+def _elsewhere(asked: Asked, residency: ResidencySettings, ram: int) -> str | None:
+    """A line where the default set-up is planned for, and it is not the one that this machine would have."""
+    if asked.models or asked.profile or os.environ.get("ROUNDHOUSE_CONFIG") or devices(residency, asked.device, ram):
+        return None
+    return (
+        "this machine has no NVIDIA card, so 'up' takes config/presets/cpu.yaml here; this is the plan of "
+        "litellm_config.yaml for the card that it is made for, an RTX 5080. --profile plans for another set-up"
+    )
 
 
 def _config_file(profile: paths.Profile | None) -> Path:

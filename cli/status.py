@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from roundhouse.cli import control
+from roundhouse.cli import control, started
 
 
 def _seconds(value: float | None) -> str:
@@ -70,4 +70,9 @@ def lines(status: dict[str, Any]) -> list[str]:
 def command(as_json: bool) -> None:
     """Print the status; exit code 3 if nothing runs."""
     status = control.status()
-    click.echo(json.dumps(status, indent=2) if as_json else "\n".join(lines(status)))
+    if as_json:
+        click.echo(json.dumps(status, indent=2))
+        return
+    record = started.running()
+    changes = record.changes() if record is not None else None
+    click.echo("\n".join([*lines(status), *([f"note: {changes}"] if changes else [])]))

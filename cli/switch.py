@@ -11,7 +11,6 @@ from roundhouse.cli import control
 @click.argument("model")
 def command(model: str) -> None:
     """Switch, with progress."""
-    control.status()
     name = control.model_name(model)
     last = ""
 

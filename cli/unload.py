@@ -12,7 +12,6 @@ from roundhouse.cli import control
 @click.option("--force", is_flag=True, help="At once: running answers are cut.")
 def command(model: str | None, force: bool) -> None:
     """Unload, with progress."""
-    control.status()
     name = control.model_name(model) if model else None
 
     def show(event: dict[str, object]) -> None:

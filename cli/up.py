@@ -7,19 +7,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 import httpx
+from psutil import Error, Process
 
-from roundhouse.cli import control
+from roundhouse.cli import control, ending, started, told, whereabouts
 from roundhouse.cli.down import bring_down
 from roundhouse.cli.env import base_url
-from roundhouse.cli.errors import USAGE, CliError, NotRunning
+from roundhouse.cli.errors import REFUSED, USAGE, CliError, NotRunning
 from roundhouse.cli.fit import require_card, require_fit
+from roundhouse.cli.started import Started
+from roundhouse.cli.told import say
 from roundhouse.config import keys, paths
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import Settings
@@ -35,7 +38,12 @@ DATABASE_S = 10
 """How long a database of the user's may take to answer."""
 
 POLL_S = 0.05
-LOG_LINES = 15
+
+COMING_BACK_S = 30.0
+"""How long a gateway that runs and does not answer may take: its worker has died, and imports LiteLLM again."""
+
+LEFT_S = 15.0
+"""How long a 'down' elsewhere may take from the end of the process manager to the end of everything."""
 
 
 @click.command(help="Start everything, wait until the gateway answers, and say where it is.")
@@ -55,39 +63,120 @@ LOG_LINES = 15
 )
 def command(profile: paths.Profile | None, detach: bool, models: Literal["auto", "hub", "tiny"]) -> None:
     """Bring the stack up."""
+    told.listen()
     paths.load_env_file()
+    chosen = bool(profile or os.environ.get("ROUNDHOUSE_CONFIG"))
+    with ExitStack() as lock:
+        lock.enter_context(started.alone(_say_who_starts))
+        if _runs():
+            _say_that_it_runs(profile, chosen)
+            return
+        stack = _bring_up(profile, models)
+        if not detach:
+            _attend(stack, lock.close)
+
+
+def _bring_up(profile: paths.Profile | None, models: Literal["auto", "hub", "tiny"]) -> subprocess.Popen[bytes]:
+    """Check, prepare, start and wait; nothing is left of a start that fails or is broken off."""
     _choose(profile)
     if not paths.in_checkout():  # in a checkout ./roundhouse has done it
         _set_up(models)
         paths.load_env_file()
     require_card()
     settings = _settings()
-    if _is_up():
-        _say_where(settings, None)
-        return
-    if pids.ours():
-        raise CliError("parts of an earlier run are still there; 'roundhouse down' ends them")
     _require_secrets()
     _require_database()
     _require_free_ports(settings)
     require_fit(settings, models)
     notice = _prepare(settings, models)
-    stack = _start(settings)
+    record = Started.of(settings)
+    record.write()
     try:
+        stack = _start(settings)
         _wait(stack)
-        _say_where(settings, notice)
-        if not detach:
-            click.echo("Ctrl-C stops it.")
-            code = stack.wait()
-            raise CliError(f"a service ended and took the others with it (code {code})\n{_log_end()}")
-    except (KeyboardInterrupt, CliError) as error:
+        _say_where(record, notice)
+    except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
-            click.echo("\nstopping; Ctrl-C again cuts running answers", err=True)
+            say("\nstopping", err=True)
+        by_down = not isinstance(error, KeyboardInterrupt) and started.running() is None
+        with suppress(NotRunning):
+            bring_down(force=False, wanted=isinstance(error, KeyboardInterrupt))
+        if by_down:
+            raise CliError("stopped by 'roundhouse down' before it was ready") from error
+        raise
+    return stack
+
+
+def _attend(stack: subprocess.Popen[bytes], ready: Callable[[], None]) -> None:
+    """Call ``ready``; stay until the stack ends, or until told to end it. Raises CliError if it ended by itself."""
+    try:
+        ready()
+        say("Ctrl-C stops it.")
+        stack.wait()
+    except KeyboardInterrupt:
+        say("\nstopping; Ctrl-C again cuts running answers", err=True)
         with suppress(NotRunning):
             bring_down(force=False)
-        if isinstance(error, CliError):
-            raise
-        click.echo("down")
+        say("down")
+        return
+    if started.running() is None:
+        deadline = time.monotonic() + LEFT_S
+        while pids.ours() and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        say("stopped by 'roundhouse down'")
+        return
+    text = _why_it_ended()
+    with suppress(NotRunning):
+        bring_down(force=False, wanted=False)
+    raise CliError(text)
+
+
+def _say_who_starts(pid: int) -> None:
+    say(f"it is being started by {f'process {pid}' if pid else 'another process'}; waiting for that", err=True)
+
+
+def _runs() -> bool:
+    """Whether it runs already. Raises CliError if only parts of it do."""
+    whereabouts.follow()
+    if _is_up():
+        return True
+    if pids.recorded("proxy") is not None and pids.recorded("residency") is not None:
+        say("it runs, but the gateway does not answer just now; waiting for it", err=True)
+        deadline = time.monotonic() + COMING_BACK_S
+        while pids.recorded("proxy") is not None and time.monotonic() < deadline:
+            if _is_up():
+                return True
+            time.sleep(POLL_S)
+    if left := pids.ours():
+        raise CliError(f"parts of an earlier run are still there ({_names(left)}); 'roundhouse down' ends them")
+    return False
+
+
+def _names(processes: list[Process]) -> str:
+    """The services that ``processes`` are, or else their number."""
+    pids_ = {process.pid for process in processes}
+    named = {name: pids.recorded(name) for name in ("redis", "postgres", "residency", "proxy")}
+    found = [f"{name}, pid {it.pid}" for name, it in named.items() if it is not None and it.pid in pids_]
+    return "; ".join(found) or f"{len(processes)} processes, the first with pid {min(pids_)}"
+
+
+def _say_that_it_runs(profile: paths.Profile | None, chosen: bool) -> None:
+    """Say what runs, and what has changed since. Raises CliError where another YAML is asked for than the one it runs.
+
+    ``chosen``: the YAML is named, by ``profile`` or in the environment, and not only the machine's default.
+    """
+    record = started.running()
+    if record is None:  # by the Procfile alone
+        say(f"Roundhouse runs already, at {base_url()}.")
+        return
+    since = time.strftime("%d %b %H:%M", time.localtime(record.at))
+    wished = paths.default_config_file(profile) if profile else paths.config_file()
+    if chosen and wished != record.config:
+        raise CliError(
+            f"it runs already, with {record.config} (since {since}), not with {wished}; {started.TAKE_OVER}", REFUSED
+        )
+    say(f"Roundhouse runs already, with {record.config} (since {since}); 'roundhouse down' stops it.")
+    _say_where(record, record.changes())
 
 
 def _set_up(models: str) -> None:
@@ -133,9 +222,11 @@ def _settings() -> Settings:
 
 
 def _is_up(patience_s: float = 2.0) -> bool:
-    """Whether the gateway answers. Its socket listens long before it does."""
+    """Whether our gateway answers. Its socket listens long before it does."""
     try:
         control.status()
+        if whereabouts.gateway() is None:
+            return False
         return httpx.get(f"{base_url().removesuffix('/v1')}/health/liveliness", timeout=patience_s).status_code == 200
     except (NotRunning, httpx.HTTPError):
         return False
@@ -179,8 +270,21 @@ def _require_free_ports(settings: Settings) -> None:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
                 raise CliError(
-                    f"port {port} is in use by another program; it is for {use}, or end that program"
+                    f"port {port} is in use by {_user_of(port)}; it is for {use}, or end that one"
                 ) from error
+
+
+def _user_of(port: int) -> str:
+    """Who listens on ``port``, for a person."""
+    process = pids.listener(port)
+    if process is None:
+        return "another program"
+    if home := pids.home_of(process):
+        folder = Path(home)
+        return f"another Roundhouse, of {folder.parent if folder.name == '.roundhouse' else folder} (pid {process.pid})"
+    with suppress(Error):
+        return f"another program, {process.name()} (pid {process.pid})"
+    return "another program"
 
 
 def _prepare(settings: Settings, choice: Literal["auto", "hub", "tiny"]) -> str | None:
@@ -188,7 +292,7 @@ def _prepare(settings: Settings, choice: Literal["auto", "hub", "tiny"]) -> str 
     from roundhouse.launchers.weights import WeightsError, prepare
 
     try:
-        chosen = prepare(settings, choice, lambda text: click.echo(f"  {text}"))
+        chosen = prepare(settings, choice, lambda text: say(f"  {text}"))
     except WeightsError as error:
         raise CliError(str(error)) from error
     os.environ["ROUNDHOUSE_MODELS"] = chosen.source.value
@@ -197,15 +301,19 @@ def _prepare(settings: Settings, choice: Literal["auto", "hub", "tiny"]) -> str 
 
 def _start(settings: Settings) -> subprocess.Popen[bytes]:
     """Run the Procfile under honcho, in a session of its own: Ctrl-C is for us alone."""
-    (paths.run_dir() / "config").write_text(f"{settings.path}\n")
     log = paths.log_dir() / "stack.log"
     env = {**os.environ, pids.MARK: str(paths.home()), "ROUNDHOUSE_HOME": str(paths.home())}
     env |= {"ROUNDHOUSE_PYTHON": sys.executable, "PYTHONUNBUFFERED": "1"}
-    argv = [sys.executable, "-m", "honcho", "-e", os.devnull, "-f", str(paths.project_root() / "Procfile"), "start"]
+    argv = [sys.executable, "-m", "honcho", "-e", os.devnull, "-f", str(procfile()), "start"]
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
         return subprocess.Popen(
             argv, cwd=Path.cwd(), env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
+
+
+def procfile() -> Path:
+    """What is started."""
+    return paths.project_root() / "Procfile"
 
 
 def _wait(stack: subprocess.Popen[bytes]) -> None:
@@ -220,11 +328,13 @@ def _wait(stack: subprocess.Popen[bytes]) -> None:
     while pending:
         for name in [name for name, answers in pending.items() if answers()]:
             del pending[name]
-            click.echo(f"  {name:<10} ready after {time.monotonic() - began:.1f} s")
+            say(f"  {name:<10} ready after {time.monotonic() - began:.1f} s")
         if stack.poll() is not None:
-            raise CliError(f"a service did not come up\n{_log_end()}")
+            raise CliError(_why_it_ended())
         if time.monotonic() - began > START_S:
-            raise CliError(f"no answer from {', '.join(pending)} within {START_S:.0f} s\n{_log_end()}")
+            raise CliError(
+                f"no answer from {', '.join(pending)} within {START_S:.0f} s\n{_end(_log()[-ending.LINES :])}"
+            )
         time.sleep(POLL_S)
 
 
@@ -246,34 +356,38 @@ def _residency_answers() -> bool:
     return False
 
 
-def _log_end() -> str:
-    lines = (paths.log_dir() / "stack.log").read_text(errors="replace").splitlines()
-    return "\n".join(["the end of its log ('roundhouse logs' has all of it):", *(f"  {x}" for x in lines[-LOG_LINES:])])
+def _log() -> list[str]:
+    with suppress(OSError):
+        return (paths.log_dir() / "stack.log").read_text(errors="replace").splitlines()
+    return []
 
 
-def _say_where(settings: Settings, notice: str | None) -> None:
-    by_model: dict[str, list[str]] = {}
-    for alias, model in settings.aliases.items():
-        by_model.setdefault(model, []).append(alias)
-    width = max(len(name) for name in settings.models)
+def _why_it_ended() -> str:
+    it = ending.of_log(_log())
+    return f"{it}\n{_end(it.last)}" if it.last else f"{it}; see 'roundhouse logs'"
+
+
+def _end(lines: Sequence[str]) -> str:
+    return "\n".join(["the end of its log ('roundhouse logs' has all of it):", *(f"  {line}" for line in lines)])
+
+
+def _say_where(record: Started, notice: str | None) -> None:
+    width = max(len(name) for name in record.models)
     origin = base_url().removesuffix("/v1")
-    click.echo(f"\nRoundhouse answers at {base_url()}  (status: {origin}/residency/)")
-    for name, entry in settings.models.items():
-        click.echo(f"  {name:<{width}}  {', '.join(by_model.get(name, [])):<10}  {_what(entry.launcher)}")
+    lines = [f"\nRoundhouse answers at {base_url()}  (status: {origin}/residency/)"]
+    for name, it in record.models.items():
+        lines.append(f"  {name:<{width}}  {', '.join(it.aliases):<10}  {it.what}")
     if keys.enabled():
-        click.echo(f"Keys, usage and logs: {origin}/ui  (user and password are in {paths.env_file()})")
+        lines.append(f"Keys, usage and logs: {origin}/ui  (user and password are in {paths.env_file()})")
     if notice:
-        click.echo(f"Note: {notice}.")
+        lines.append(f"Note: {notice}.")
     script = "./roundhouse" if paths.in_checkout() else "roundhouse"
-    alias = next(iter(settings.aliases), next(iter(settings.models)))
-    click.echo(f"The key is in {paths.env_file()}. To use it here, paste:\n")
-    click.echo(f'  eval "$({script} env)"')
+    alias = next(iter(record.aliases), next(iter(record.models)))
+    lines.append(f"The key is in {paths.env_file()}. To use it here, paste:\n")
+    lines.append(f'  eval "$({script} env)"')
     body = f'{{"model": "{alias}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
-    click.echo(
+    lines.append(
         f'  curl $OPENAI_BASE_URL/chat/completions -H "Authorization: Bearer $OPENAI_API_KEY" '
         f"-H 'Content-Type: application/json' -d '{body}'\n"
     )
-
-
-def _what(launcher: Any) -> str:
-    return str(launcher.model) if launcher.kind == "vllm" else Path(launcher.argv[0]).name
+    say("\n".join(lines))

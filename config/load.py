@@ -11,7 +11,7 @@ import psutil
 import yaml
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from roundhouse.config import litellm_rules
+from roundhouse.config import litellm_rules, paths
 from roundhouse.config.faults import ConfigError, Fault, nearest
 from roundhouse.config.schema import (
     BaseLauncher,
@@ -210,6 +210,10 @@ def _entry(
     if device not in ids:
         wrong = f"{device!r} is not one of residency.devices"
         faults.append(Fault(f"{at}.model_info.launcher.device", wrong, nearest(device, ids)))
+    elif device != ids[0] and launcher.kind == "vllm" and paths.engines_are_on_a_card():
+        wrong = f"{device!r} is not the first device, and vLLM would start on the first card all the same"
+        remedy = "Leave it out: engines of vLLM on a second card do not work yet; a command may choose its card itself."
+        faults.append(Fault(f"{at}.model_info.launcher.device", wrong, remedy))
     return ModelEntry(
         name=name,
         served_name=str(params.get("model", "")).split("/", 1)[-1],

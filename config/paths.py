@@ -5,6 +5,7 @@ Everything can be moved by an environment variable, so that several stacks run s
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from roundhouse.deploy.setup import choice
+from roundhouse.deploy.setup.errors import foreign
 
 Profile = Literal["auto", "cpu", "rtx5080", "small", "int4-large"]
 """A set-up: ``auto`` chooses by the machine; the others are files."""
@@ -149,6 +151,11 @@ def engine_kind() -> choice.Kind:
     return _engine(environments(), os.environ.get("ROUNDHOUSE_CONFIG"))
 
 
+def engines_are_on_a_card() -> bool:
+    """Whether the configuration's engines are vLLM for CUDA."""
+    return engine_kind() is choice.Kind.CUDA
+
+
 def environments() -> Path:
     """The folder of the engine environments."""
     return project_root() if in_checkout() else home()
@@ -199,6 +206,10 @@ def load_env_file() -> None:
 def _private(path: Path) -> Path:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "cannot be written", str(path))
+    except PermissionError as error:
+        sys.exit(f"roundhouse: {foreign(error)}")
     except OSError as error:
         sys.exit(f"cannot make the folder {path}: {error.strerror}; set ROUNDHOUSE_HOME to one that can be written")
     if path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:

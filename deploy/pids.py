@@ -39,6 +39,30 @@ def recorded(name: str) -> psutil.Process | None:
     return None
 
 
+def listening(process: psutil.Process) -> list[tuple[str, int]]:
+    """The addresses, host and port, at which ``process`` takes TCP connections."""
+    with suppress(psutil.Error):
+        found = process.net_connections("tcp")
+        return [(it.laddr.ip, it.laddr.port) for it in found if it.laddr and it.status == psutil.CONN_LISTEN]
+    return []
+
+
+def listener(port: int) -> psutil.Process | None:
+    """A process that listens on ``port``; None where there is none, or none of this user's."""
+    with suppress(psutil.Error):
+        for it in psutil.net_connections("tcp"):
+            if it.laddr and it.laddr.port == port and it.status == psutil.CONN_LISTEN and it.pid is not None:
+                return psutil.Process(it.pid)
+    return None
+
+
+def home_of(process: psutil.Process) -> str | None:
+    """The home of the Roundhouse that ``process`` belongs to, if it belongs to one that ``up`` started."""
+    with suppress(psutil.Error):
+        return process.environ().get(MARK)
+    return None
+
+
 def _file(name: str) -> Path:
     return paths.run_dir() / f"{name}.pid"
 
@@ -85,18 +109,33 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
+def _ignores_term(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    ignored = next((line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:")), "0")
+    return bool(int(ignored, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def end_all() -> int:
     """SIGTERM, then SIGKILL, until nothing of this home is left; how many processes had to be killed.
 
-    SIGTERM is for those alone whose parent is none of ours: whoever has children ends them, in the right order.
+    SIGTERM is for those alone whose parent is none of ours: whoever has children ends them, in the right order. But a
+    process that is deaf to SIGTERM (honcho has one a service, which outlives it when it is killed) ends nobody.
     """
     killed = 0
     for number, patience in ((signal.SIGTERM, TERM_S), (signal.SIGKILL, KILL_S)):
         left = ours()
         pids = {process.pid for process in left}
+        deaf = set()
         for process in left:
             with suppress(psutil.NoSuchProcess):
-                if number == signal.SIGKILL or process.ppid() not in pids:
+                if process.ppid() not in pids and _ignores_term(process.pid):
+                    deaf.add(process.pid)
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                if number == signal.SIGKILL or process.ppid() not in pids - deaf:
                     process.send_signal(number)
                     killed += number == signal.SIGKILL
         deadline = time.monotonic() + patience

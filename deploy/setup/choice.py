@@ -103,6 +103,12 @@ def for_cuda_ring(arguments: Sequence[str]) -> bool:
     return _named("cuda", arguments)
 
 
+def pure(arguments: Sequence[str]) -> bool:
+    """Are nothing but tests in tests/unit asked for, by their paths?"""
+    named = [word for word in arguments if re.match(r"(.*/)?tests(/|$)", word)]
+    return bool(named) and all(re.match(r"(.*/)?tests/unit(/|$)", word) for word in named)
+
+
 def _named(mark: str, arguments: Sequence[str]) -> bool:
     """Does -m ask for `mark`, or an argument name the folder of that name?"""
     for number, word in enumerate(arguments):

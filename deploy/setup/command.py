@@ -9,7 +9,7 @@ from types import FrameType
 
 from . import choice, env_file
 from .choice import Kind
-from .errors import SetupError
+from .errors import SetupError, foreign
 from .steps import OnCard, Setup, ensure
 
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -17,6 +17,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "bench": ("engine", "tools", "secrets"),
     "test": ("dev", "engine", "tools", "keys", "browser", "compiler", "secrets"),
 }
+
+UNIT_TESTS = ("dev", "compiler")
+"""The pure tests: no engine, no stack, no browser."""
 
 CUDA_TESTS = ("dev", "engine", "compiler")
 """`test -m cuda` asks vLLM's own code and runs no stack."""
@@ -52,6 +55,8 @@ def needs(argv: list[str], root: Path) -> Needs:
 
 
 def _of_tests(argv: list[str], parts: frozenset[str], root: Path) -> Needs:
+    if choice.pure(argv):
+        return Needs(frozenset(UNIT_TESTS))
     kind = choice.of_tests(root, argv)
     if kind is Kind.CPU:
         return Needs(parts, kind)
@@ -99,6 +104,9 @@ def main(argv: list[str]) -> int:
         )
     except SetupError as error:
         print(f"roundhouse: {error}", file=sys.stderr)
+        return 1
+    except PermissionError as error:
+        print(f"roundhouse: {foreign(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nroundhouse: set-up interrupted; the same command goes on from here", file=sys.stderr)

@@ -1,7 +1,10 @@
 """The one kind of error a set-up ends with, and how foreign ones become it."""
 
 import errno
+import os
+import pwd
 import re
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -20,6 +23,23 @@ def from_os_error(error: OSError, place: Path) -> SetupError:
             "or give yourself the right to write there"
         )
     return SetupError(f"{where}: {error.strerror or error}")
+
+
+def foreign(error: PermissionError) -> str:
+    """The line for a file or folder that we may not touch: whose it is, and how to have another."""
+    place = Path(str(error.filename)) if error.filename else None
+    if place is None:
+        return f"{error.strerror or error}"
+    there = next((it for it in (place, *place.parents) if os.path.lexists(it)), place)
+    with suppress(OSError, KeyError):
+        owner = there.stat().st_uid
+        if owner != os.getuid():
+            whose = pwd.getpwuid(owner).pw_name
+            remedy = f"run this as {whose}, or have the project in a folder of your own ('chown -R' makes it yours)"
+            if place.name != ".env":
+                remedy += "; ROUNDHOUSE_HOME names another place for what is kept"
+            return f"{place}: {error.strerror}; {there} belongs to {whose}: {remedy}"
+    return f"{place}: {error.strerror}; give yourself the right to it, or set ROUNDHOUSE_HOME to a folder of yours"
 
 
 def from_pip(output: list[str], log: Path, part: str) -> SetupError:

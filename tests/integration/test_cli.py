@@ -204,7 +204,7 @@ def test_a_service_that_ends_takes_up_with_it_and_says_why(home: Home) -> None:
     proxy.kill()
     text = up.communicate(timeout=60)[0]
     assert up.returncode == 1
-    assert "a service ended" in text
+    assert "proxy was killed (SIGKILL) and took the others with it" in text
     assert home.processes() == []
 
 

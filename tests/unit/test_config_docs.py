@@ -92,6 +92,17 @@ def test_links_lead_to_files() -> None:
             assert (folder / target).exists(), target
 
 
+def test_a_model_is_added_by_the_five_lines_of_the_docs(tmp_path: Path) -> None:
+    (block,) = re.findall(r"### Add a model\n.*?```yaml\n(.*?)```", DOCS, re.S)
+    head, *lines = block.splitlines()
+    assert (head, len(lines)) == ("model_list:", 5)
+    for base in YAMLS:
+        text = base.read_text(encoding="utf-8").replace("\nmodel_list:\n", f"\n{block}")
+        (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
+        settings = load_settings(tmp_path / "own.yaml")
+        assert list(settings.models) == ["qwen-3b", *load_settings(base).models]
+
+
 def test_python_in_the_readme_compiles() -> None:
     for block in re.findall(r"```python\n(.*?)```", README, re.S):
         compile(block, "README.md", "exec")

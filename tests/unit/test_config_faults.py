@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from roundhouse.config import litellm_rules
+from roundhouse.config import litellm_rules, paths
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import VllmLauncher
 
@@ -295,3 +295,17 @@ def test_a_machine_elsewhere_may_have_more_ram(tmp_path: Path) -> None:
     path = tmp_path / "big.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     assert load_settings(path, elsewhere=True).residency.ram_budget == 900 * 2**40
+
+
+def test_vllm_on_a_second_card_is_refused_until_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It started on the first card, whatever the YAML said."""
+    document = copy.deepcopy(GOOD)
+    document["residency"]["devices"] = [{"id": "gpu0"}, {"id": "gpu1"}]
+    launcher(document)["device"] = "gpu1"
+    path = tmp_path / "two.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    assert load_settings(path).models["qwen-vl-7b"].device == "gpu1"  # the CPU's vLLM has no card to be wrong about
+    monkeypatch.setattr(paths, "engines_are_on_a_card", lambda: True)
+    (fault,) = faults_of(tmp_path, document).faults
+    assert fault.key == "model_list[0].model_info.launcher.device"
+    assert "would start on the first card" in fault.wrong

@@ -107,6 +107,9 @@ def test_without_anything_it_tells_about_the_default_set_up(run: Run) -> None:
     assert list(plan["models"]) == ["qwen-vl-7b", "qwen-14b", "qwen-coder-7b"]
     assert plan["device"]["memory_gib"] == 15.48
     assert "there is none here" in plan["device"]["origin"]
+    note = " ".join(run().stdout.split())
+    assert "no NVIDIA card, so 'up' takes config/presets/cpu.yaml here" in note
+    assert "config/presets/cpu.yaml here" not in run("--device", "16GiB").stdout
     assert all(it["source"] == "shipped" and it["unknown"] for it in plan["models"].values())
 
 

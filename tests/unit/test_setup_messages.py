@@ -59,6 +59,9 @@ def test_a_fault_of_the_file_system_names_the_place(number: int, expected: str) 
         ("test -k x", {"dev", "engine", "tools", "browser", "compiler", "keys", "secrets"}),
         ("test --help", {"dev", "engine", "tools", "browser", "compiler", "keys", "secrets"}),
         ("test -m cuda", {"dev", "engine", "compiler"}),
+        ("test tests/unit", {"dev", "compiler"}),  # Chromium was fetched for the pure tests, too
+        ("test -x ./tests/unit/test_plan.py::test_x tests/unit", {"dev", "compiler"}),
+        ("test tests/unit tests/integration", {"dev", "engine", "tools", "browser", "compiler", "keys", "secrets"}),
     ],
 )
 def test_a_command_gets_what_it_needs_and_no_more(
