@@ -60,8 +60,10 @@ class Haste:
         at_once = seconds < HOLD_S
         if at_once and not left:
             return
-        for whose in {key, ANYBODY}:
+        for whose in (ANYBODY, key) if key != ANYBODY else (ANYBODY,):
             stayed, went = self._seen.get((whose, model), (0.0, 0.0))
+            if stayed and not went and not at_once:
+                continue  # nothing new, for ten thousand requests that wait
             self._seen[whose, model] = (stayed * FADES + (not at_once), went * FADES + at_once)
             self._seen.move_to_end((whose, model))
         while len(self._seen) > MOST:

@@ -126,6 +126,7 @@ class Idle:
             return False
         self.foresight.model, engine.recalled = found.model, True
         decision = policy.Decision(policy.Kind.FORESIGHT, found.model, inf, found.reason)
+        self.track.decided.note(decision)  # also where nobody has to leave
         self.track.make_way(engine, leaves, [self.track.demand(engine, now)], now, decision)
         return True
 

@@ -210,9 +210,10 @@ def last_moment(demands: Sequence[Demand], resident: Resident) -> float:
 def decide(now: float, resident: Resident, demands: Sequence[Demand], returns: Sequence[Return]) -> Decision:
     """Decide over ``resident`` while ``demands`` wait for other models; ``returns``: who may come back to it."""
     found = _decide(now, resident, demands, returns)
-    target = next_demand(demands, now)
-    if found.kind in (Kind.GATE, Kind.DRY) and now < target.sure_at:
-        return Decision(Kind.HOLD, target.model, target.sure_at, f"{target.model} was asked for only just now")
+    if found.kind is Kind.GATE or found.kind is Kind.DRY:
+        sure_at = next(d.sure_at for d in demands if d.model == found.target)
+        if now < sure_at:
+            return Decision(Kind.HOLD, found.target, sure_at, f"{found.target} was asked for only just now")
     return found
 
 

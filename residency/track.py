@@ -336,17 +336,18 @@ class Track:
             self._bring(engine, now)
 
     def _looked_at(self, awake: Sequence[Engine], demands: Sequence[policy.Demand], now: float) -> policy.Decision:
-        """Whether those who would have to leave stay; within LOOK_S, while they are busy, what was decided last."""
+        """Whether those who would have to leave stay; within LOOK_S, while they are busy or held, what was decided last."""
         models, busy = [e.model for e in awake], not all(e.dry for e in awake)
         commanded = any(d.commanded for d in demands)
-        if self._looked is not None and busy and not commanded:
+        if self._looked is not None and not commanded:
             at, whose, decision = self._looked
             holds = decision.stay or any(e.state is State.DRAINING for e in awake)
-            if whose == models and holds and at < now < min(at + LOOK_S, decision.wake_at):
+            same = whose == models and (busy or decision.kind is policy.Kind.HOLD)
+            if same and holds and at < now < min(at + LOOK_S, decision.wake_at):
                 self.wake_by(at + LOOK_S, now)
                 return decision
         decision = self._stay_or_leave(awake, demands, now)
-        self._looked = (now, models, decision) if busy else None
+        self._looked = (now, models, decision) if busy or decision.kind is policy.Kind.HOLD else None
         return decision
 
     def _stay_or_leave(self, awake: Sequence[Engine], demands: Sequence[policy.Demand], now: float) -> policy.Decision:
