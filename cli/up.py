@@ -23,9 +23,10 @@ from roundhouse.cli.fit import require_card, require_fit
 from roundhouse.config import keys, paths
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import Settings
-from roundhouse.deploy import cluster, pids
+from roundhouse.deploy import cluster, honcho, pids
 from roundhouse.deploy.redis import socket as redis_socket
 from roundhouse.deploy.setup import choice
+from roundhouse.launchers import log as logs
 from roundhouse.launchers.records import read_records
 
 START_S = 180.0
@@ -199,10 +200,12 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
     """Run the Procfile under honcho, in a session of its own: Ctrl-C is for us alone."""
     (paths.run_dir() / "config").write_text(f"{settings.path}\n")
     log = paths.log_dir() / "stack.log"
+    logs.rotate(log, honcho.KEEP)  # of a run that crashed, what it said is wanted
     env = {**os.environ, pids.MARK: str(paths.home()), "ROUNDHOUSE_HOME": str(paths.home())}
     env |= {"ROUNDHOUSE_PYTHON": sys.executable, "PYTHONUNBUFFERED": "1"}
-    argv = [sys.executable, "-m", "honcho", "-e", os.devnull, "-f", str(paths.project_root() / "Procfile"), "start"]
-    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+    argv = [sys.executable, "-m", "roundhouse.deploy.honcho", str(log), "-e", os.devnull]
+    argv += ["-f", str(paths.project_root() / "Procfile"), "start"]
+    with os.fdopen(logs.open_for_writing(log), "wb") as out:
         return subprocess.Popen(
             argv, cwd=Path.cwd(), env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )

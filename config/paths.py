@@ -57,6 +57,11 @@ def log_dir() -> Path:
     return _private(home() / "log")
 
 
+def compiled() -> Path:
+    """What engines compile when they start, and find again at the next."""
+    return home() / "cache"
+
+
 def measurements() -> Path:
     """What was measured of engines: times and memory."""
     return home() / "measurements.json"

@@ -232,7 +232,7 @@ def has_amx() -> bool:
 
 def _defaults(python: Path) -> dict[str, str]:
     """vLLM's environment: offline, quiet, its caches in one place that survives."""
-    cache = paths.home() / "cache"
+    cache = paths.compiled()
     env = {
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
