@@ -9,7 +9,7 @@ import click
 from roundhouse.cli import control
 from roundhouse.cli.errors import CliError, NotRunning
 from roundhouse.config import paths
-from roundhouse.deploy import pids
+from roundhouse.deploy import cluster, pids
 from roundhouse.launchers.records import Record, read_records, sweep
 
 
@@ -66,3 +66,5 @@ def command(force: bool) -> None:
     """Bring the stack down."""
     bring_down(force)
     click.echo("down")
+    if (place := cluster.elsewhere()) is not None:
+        click.echo(f"keys and usage stay in {place}")

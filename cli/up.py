@@ -149,16 +149,19 @@ def _require_secrets() -> None:
 
 
 def _require_database() -> None:
-    """That a database of the user's answers; one of ours comes with the stack."""
+    """That a database of the user's answers, and is meant; one of ours comes with the stack."""
     url = os.environ.get("DATABASE_URL")
     if not url or not keys.enabled():
         return
     import psycopg
 
-    from roundhouse.proxy.database import address
+    from roundhouse.proxy.database import address, foreign
 
     try:
         psycopg.connect(address.for_libpq(url), connect_timeout=DATABASE_S).close()
+        foreign.require_ours(url)
+    except foreign.ForeignDatabase as error:
+        raise CliError(str(error)) from error
     except (psycopg.Error, ValueError) as error:
         text = " ".join(str(error).split())
         raise CliError(
@@ -263,6 +266,10 @@ def _say_where(settings: Settings, notice: str | None) -> None:
     click.echo(f"\nRoundhouse answers at {base_url()}  (status: {origin}/residency/)")
     for name, entry in settings.models.items():
         click.echo(f"  {name:<{width}}  {', '.join(by_model.get(name, [])):<10}  {_what(entry.launcher)}")
+    if keys.enabled() and not keys.own_database():
+        from roundhouse.proxy.database import address
+
+        click.echo(f"Database: {address.where(os.environ['DATABASE_URL'])}, as DATABASE_URL says")
     if keys.enabled():
         click.echo(f"Keys, usage and logs: {origin}/ui  (user and password are in {paths.env_file()})")
     if notice:

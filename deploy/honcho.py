@@ -12,8 +12,6 @@ import sys
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
-from honcho.command import main as honcho
-
 from roundhouse.launchers import log as logs
 
 KEEP = 5
@@ -59,6 +57,8 @@ class ShortLog(io.TextIOBase):
 
 def main() -> None:
     """Run honcho until it ends; it exits with the code of the service that ended first."""
+    from honcho.command import main as honcho  # type: ignore[import-untyped]  # it sets logging up as it is imported
+
     with redirect_stdout(ShortLog(Path(sys.argv[1]))):
         honcho(sys.argv[2:])
 
