@@ -223,7 +223,7 @@ def claim() -> Path | None:
     if mark is None:
         mark = secrets.token_hex(16)
         service.write_private(here, mark)
-    service.write_private(there, mark)
+    service.write_private(place() / MARK, mark)
     service.write_private(place() / HOME, str(paths.home()))
     return aside
 

@@ -35,7 +35,8 @@ OLD: tuple[LiteralString, ...] = (
 
 UNSEEN: LiteralString = """
 DELETE FROM "LiteLLM_EndUserTable" u WHERE u.spend = 0 AND u.alias IS NULL AND u.budget_id IS NULL AND NOT u.blocked
-AND u.allowed_model_region IS NULL AND u.default_model IS NULL AND u.object_permission_id IS NULL AND cardinality(u.models) = 0
+AND u.allowed_model_region IS NULL AND u.default_model IS NULL AND u.object_permission_id IS NULL
+AND cardinality(u.models) = 0
 AND NOT EXISTS (SELECT FROM "LiteLLM_DailyEndUserSpend" d WHERE d.end_user_id = u.user_id)"""
 """End users (a request's ``user``) that nothing was decided about, that cost nothing, and that no day knows."""
 

@@ -46,9 +46,6 @@ def test_old_entries_go_as_the_yaml_says_through_our_bridge(url: str) -> None:
     code = """
     from types import SimpleNamespace
     import yaml
-    alone = SimpleNamespace(db_spend_update_writer=SimpleNamespace(pod_lock_manager=None))
-    server = SimpleNamespace(general_settings={}, proxy_logging_obj=alone)
-    sys.modules["litellm.proxy.proxy_server"] = server  # all that the job asks of it; the import takes 10 s
     from litellm.proxy.db.db_transaction_queue.spend_log_cleanup import SpendLogCleanup
     settings = yaml.safe_load(open("litellm_config.yaml"))["general_settings"]
     ours = {it: settings[it] for it in settings if it.startswith("maximum_")}
@@ -61,9 +58,10 @@ def test_old_entries_go_as_the_yaml_says_through_our_bridge(url: str) -> None:
         check = {"model_name": "m", "status": "s", "checked_at": when}
         await db.litellm_healthchecktable.create(data=check)
     await SpendLogCleanup(general_settings=ours).cleanup_old_spend_logs(SimpleNamespace(db=db))
-    left = await db.litellm_spendlogs.find_many(order={"startTime": "desc"})
+    logs = await db.litellm_spendlogs.find_many(order={"startTime": "desc"})
     tools = await db.litellm_spendlogtoolindex.find_many(order={"start_time": "desc"})
-    print([row.request_id for row in left], [row.request_id for row in tools], await db.litellm_healthchecktable.count())
+    checks = await db.litellm_healthchecktable.count()
+    print([row.request_id for row in logs], [row.request_id for row in tools], checks)
     """
     assert in_client(url, code).splitlines()[-1] == "['r0', 'r29'] ['r0', 'r29'] 2"
 
