@@ -1,9 +1,10 @@
-"""``roundhouse db ...``: back up and restore the local database of keys, teams and spend."""
+"""``roundhouse db ...``: where the database of keys, teams and spend is; back up and restore the local one."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -19,9 +20,40 @@ MAGIC = b"PGDMP"
 EMPTY = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
 
 
-@click.group(help="Back up and restore the database of keys, teams and spend.")
+@click.group(help="The database of keys, teams and spend: where it is, back it up, restore it.")
 def command() -> None:
     """The group."""
+
+
+@command.command(help="Say where the database is, how big it is, and what homes that are gone have left behind.")
+def where() -> None:
+    """Look."""
+    from roundhouse.proxy.database import address
+
+    try:
+        local = _is_local()
+        if local:
+            click.echo(f"{cluster.data()}: {_size(cluster.place())}")
+        elif keys.enabled():
+            click.echo(f"{address.where(os.environ['DATABASE_URL'])} (DATABASE_URL)")
+        else:
+            click.echo("virtual keys are off (ROUNDHOUSE_KEYS): there is none")
+        left = cluster.left_behind()
+    except cluster.ClusterError as error:
+        raise CliError(str(error)) from error
+    if left:
+        click.echo("Left behind by homes that are gone; what is not wanted any more can be removed:")
+    for folder, home in left:
+        whose = f"of {home}" if home else "of a home that an earlier release did not note; see that it is gone"
+        click.echo(f"  rm -r {folder}  # {_size(folder)}, {whose}")
+
+
+def _size(folder: Path) -> str:
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # a server is at work in it
+            size += path.lstat().st_blocks * 512
+    return f"{size / 2**20:.0f} MB"
 
 
 @command.command(help="Write the database to FILE, while it is in use. The file is for your eyes only (0600).")
@@ -71,14 +103,18 @@ def restore(file: Path, yes: bool) -> None:
     click.echo("restored; keys that the gateway has in mind are forgotten within a minute")
 
 
-def _require_local() -> None:
-    """That the database is ours, and runs. Raises CliError, or NotRunning."""
+def _is_local() -> bool:
+    """Whether there are keys and their database is ours. Raises CliError."""
     paths.load_env_file()
     try:
-        local = keys.own_database()
+        return keys.own_database()
     except ValueError as error:
         raise CliError(str(error), USAGE) from error
-    if not local:
+
+
+def _require_local() -> None:
+    """That the database is ours, and runs. Raises CliError, or NotRunning."""
+    if not _is_local():
         raise CliError("there is no local database: it is DATABASE_URL's; use its own tools", REFUSED)
     if pids.recorded("postgres") is None:
         raise NotRunning

@@ -10,7 +10,7 @@ from roundhouse.cli import control, started, told
 from roundhouse.cli.errors import CliError, NotRunning
 from roundhouse.cli.told import say
 from roundhouse.config import paths
-from roundhouse.deploy import pids
+from roundhouse.deploy import cluster, pids
 from roundhouse.launchers.records import Record, read_records, sweep
 
 
@@ -78,3 +78,5 @@ def command(force: bool) -> None:
         raise CliError(f"process {pid} is preparing a start, and nothing runs yet; Ctrl-C there, or 'kill {pid}'")
     bring_down(force)
     say("down")
+    if (place := cluster.elsewhere()) is not None:
+        say(f"keys and usage stay in {place}")

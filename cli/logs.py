@@ -20,7 +20,8 @@ LINES = 100
 )
 @click.argument("name", default="stack")
 @click.option("-f", "--follow", is_flag=True, help="Go on as it grows.")
-def command(name: str, follow: bool) -> None:
+@click.option("-p", "--previous", is_flag=True, help="The log before this one: of the last run, after a crash.")
+def command(name: str, follow: bool, previous: bool) -> None:
     """Print the last lines of a log."""
     folder = paths.log_dir()
     known = sorted(path.stem for path in folder.glob("*.log"))
@@ -28,7 +29,10 @@ def command(name: str, follow: bool) -> None:
     if stem is None:
         names = ", ".join(s.removeprefix("engine-") for s in known) or "none yet"
         raise CliError(f"no log {name!r}; there are: {names}", USAGE)
-    tail = ["tail", "-n", str(LINES), *(["-F"] if follow else []), str(folder / f"{stem}.log")]
+    path = folder / (f"{stem}.log.1" if previous else f"{stem}.log")
+    if not path.exists():
+        raise CliError(f"there is no log before {stem}.log", USAGE)
+    tail = ["tail", "-n", str(LINES), *(["-F"] if follow else []), str(path)]
     sys.exit(subprocess.call(tail))
 
 

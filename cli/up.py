@@ -26,9 +26,10 @@ from roundhouse.cli.told import say
 from roundhouse.config import keys, paths
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import Settings
-from roundhouse.deploy import cluster, pids
+from roundhouse.deploy import cluster, honcho, pids
 from roundhouse.deploy.redis import socket as redis_socket
 from roundhouse.deploy.setup import choice
+from roundhouse.launchers import log as logs
 from roundhouse.launchers.records import read_records
 
 START_S = 180.0
@@ -239,16 +240,19 @@ def _require_secrets() -> None:
 
 
 def _require_database() -> None:
-    """That a database of the user's answers; one of ours comes with the stack."""
+    """That a database of the user's answers, and is meant; one of ours comes with the stack."""
     url = os.environ.get("DATABASE_URL")
     if not url or not keys.enabled():
         return
     import psycopg
 
-    from roundhouse.proxy.database import address
+    from roundhouse.proxy.database import address, foreign
 
     try:
         psycopg.connect(address.for_libpq(url), connect_timeout=DATABASE_S).close()
+        foreign.require_ours(url)
+    except foreign.ForeignDatabase as error:
+        raise CliError(str(error)) from error
     except (psycopg.Error, ValueError) as error:
         text = " ".join(str(error).split())
         raise CliError(
@@ -302,10 +306,11 @@ def _prepare(settings: Settings, choice: Literal["auto", "hub", "tiny"]) -> str 
 def _start(settings: Settings) -> subprocess.Popen[bytes]:
     """Run the Procfile under honcho, in a session of its own: Ctrl-C is for us alone."""
     log = paths.log_dir() / "stack.log"
+    logs.rotate(log, honcho.KEEP)  # of a run that crashed, what it said is wanted
     env = {**os.environ, pids.MARK: str(paths.home()), "ROUNDHOUSE_HOME": str(paths.home())}
     env |= {"ROUNDHOUSE_PYTHON": sys.executable, "PYTHONUNBUFFERED": "1"}
-    argv = [sys.executable, "-m", "honcho", "-e", os.devnull, "-f", str(procfile()), "start"]
-    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+    argv = [sys.executable, "-m", "roundhouse.deploy.honcho", str(log), "-e", os.devnull, "-f", str(procfile()), "start"]
+    with os.fdopen(logs.open_for_writing(log), "wb") as out:
         return subprocess.Popen(
             argv, cwd=Path.cwd(), env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
@@ -377,6 +382,10 @@ def _say_where(record: Started, notice: str | None) -> None:
     lines = [f"\nRoundhouse answers at {base_url()}  (status: {origin}/residency/)"]
     for name, it in record.models.items():
         lines.append(f"  {name:<{width}}  {', '.join(it.aliases):<10}  {it.what}")
+    if keys.enabled() and not keys.own_database():
+        from roundhouse.proxy.database import address
+
+        lines.append(f"Database: {address.where(os.environ['DATABASE_URL'])}, as DATABASE_URL says")
     if keys.enabled():
         lines.append(f"Keys, usage and logs: {origin}/ui  (user and password are in {paths.env_file()})")
     if notice:

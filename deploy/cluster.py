@@ -14,7 +14,9 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,6 +34,12 @@ ACCOUNTS = ("roundhouse", "postgres", "nobody")
 
 NAME = "roundhouse"
 """The database, and the role that owns it, which is no superuser."""
+
+MARK = "database.id"
+"""The file in a home, and in the folder of its database elsewhere, by which the two know each other."""
+
+HOME = "home"
+"""The file in such a folder that says whose it is."""
 
 PORT = 5432
 """Only part of the socket's name: the server does not listen on the network."""
@@ -102,13 +110,24 @@ def place() -> Path:
     if account() is None:
         return _folder(paths.home() / "postgres", 0o700, None)
     _folder(ROOTS_PLACE, 0o755, None)
-    digest = hashlib.sha256(os.fsencode(paths.home())).hexdigest()[:12]
-    return _folder(ROOTS_PLACE / digest, 0o711, None)
+    return _folder(_place_of_root(), 0o711, None)
+
+
+def _place_of_root() -> Path:
+    return ROOTS_PLACE / hashlib.sha256(os.fsencode(paths.home())).hexdigest()[:12]
 
 
 def data() -> Path:
     """The server's data folder, which may not be there yet."""
     return place() / "data"
+
+
+def elsewhere() -> Path | None:
+    """The data of this home's database where it is there, and not in the home."""
+    with suppress(ClusterError):
+        if account() is not None and _place_of_root().joinpath("data").is_dir():
+            return _place_of_root()
+    return None
 
 
 def socket_folder() -> Path:
@@ -172,6 +191,7 @@ def prepare(bin_: Path) -> None:
     Raises:
         ClusterError: it was made by another major version, or cannot be made.
     """
+    claim()
     there = data()
     if not there.exists():
         _make(bin_)
@@ -184,6 +204,42 @@ def prepare(bin_: Path) -> None:
     _write_settings(there)
     if not _password_file().exists():
         _set_password(bin_)
+
+
+def claim() -> Path | None:
+    """Have the database's folder be this home's, where it does not lie in it; the server must not run.
+
+    A folder that a home of the same name has left is set aside, for it holds keys that nobody expects to be valid.
+    One without a mark is taken over: an earlier release has made it. Returns where something was set aside.
+    """
+    if account() is None:
+        return None
+    here, there, aside = paths.home() / MARK, place() / MARK, None
+    mark = _read(here)
+    if data().exists() and there.exists() and _read(there) != mark:
+        aside = place().with_name(f"{place().name}.left-{time.strftime('%Y%m%d-%H%M%S')}")
+        os.rename(place(), aside)
+        print(f"postgres: the database of an earlier {paths.home()} was set aside: {aside} ('db where')", flush=True)
+    if mark is None:
+        mark = secrets.token_hex(16)
+        service.write_private(here, mark)
+    service.write_private(place() / MARK, mark)
+    service.write_private(place() / HOME, str(paths.home()))
+    return aside
+
+
+def left_behind() -> list[tuple[Path, str | None]]:
+    """Folders of databases whose home is gone, or is another by now; each with the home's path where it is known."""
+    if account() is None or not ROOTS_PLACE.is_dir():
+        return []
+    found = []
+    for folder in sorted(ROOTS_PLACE.iterdir()):
+        if not (folder / "data").is_dir() or _has_server(folder / "data"):
+            continue
+        home, mark = _read(folder / HOME), _read(folder / MARK)
+        if home is None or mark is None or _read(Path(home) / MARK) != mark:
+            found.append((folder, home))
+    return found
 
 
 def discard() -> None:
@@ -278,6 +334,19 @@ def _folder(path: Path, mode: int, owner: Account | None) -> Path:
     except OSError as error:
         raise ClusterError(f"cannot make the folder {path}: {error.strerror}") from error
     return path
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+def _has_server(where: Path) -> bool:
+    """Whether a server runs on this data: its first line is the server's pid."""
+    first = (_read(where / "postmaster.pid") or "").partition("\n")[0]
+    return first.isdigit() and Path("/proc", first).exists()
 
 
 def _owner() -> tuple[int, int] | None:

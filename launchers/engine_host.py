@@ -303,6 +303,7 @@ class EngineHost:
     async def _watch_memory(self) -> None:
         while True:
             await asyncio.sleep(CHECK_S)
+            logs.truncate_if_long(self._log)
             if psutil.virtual_memory().available < SHORT_BYTES:
                 log.warning("event=host_dropped why='memory is short'")
                 self._send(signal.SIGKILL)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 KEEP = 3
 """Logs of earlier starts that are kept: ``.1`` is the last one."""
 
 MAX_BYTES = 20 * 2**20
-"""Past this the log is copied away and emptied: some hundred thousand requests."""
+"""Past this the log is set aside: some hundred thousand requests."""
+
+COPY_BYTES = 2**20
+
+FORGOTTEN_S = 30 * 86400.0
+"""A log that nothing was written to for so long goes: its model is not used any more."""
 
 TAIL_BYTES, TAIL_LINES = 120_000, 400
 """How much of a log is looked at for why an engine ended: vLLM writes the cause, then up to three tracebacks of those who
@@ -31,20 +39,53 @@ _HEARSAY = re.compile(
 """Lines of those who only heard of it: vLLM's server of its engine core, and that of its worker; llama.cpp's last one."""
 
 
-def rotate(path: Path) -> None:
+def rotate(path: Path, keep: int = KEEP) -> None:
     """Move the logs up by one: ``log`` becomes ``log.1``, and so on; the oldest goes."""
-    for number in range(KEEP, 0, -1):
-        source = path if number == 1 else path.with_name(f"{path.name}.{number - 1}")
+    for number in range(keep, 0, -1):
+        source = path if number == 1 else _earlier(path, number - 1)
         if source.exists():
-            source.replace(path.with_name(f"{path.name}.{number}"))
+            source.replace(_earlier(path, number))
 
 
 def truncate_if_long(path: Path) -> None:
-    """Copy a log past MAX_BYTES to ``.1`` and empty it; its writer appends, so it goes on at the start."""
-    if not path.exists() or path.stat().st_size <= MAX_BYTES:
+    """Copy the end of a log past MAX_BYTES to ``.1`` and empty it; its writer appends, so it goes on at the start.
+
+    Where there is no room for the copy the log is emptied all the same.
+    """
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
         return
-    path.with_name(f"{path.name}.1").write_bytes(path.read_bytes())
-    os.truncate(path, 0)
+    if size <= MAX_BYTES:
+        return
+    for number in range(KEEP, 1, -1):
+        if _earlier(path, number - 1).exists():
+            _earlier(path, number - 1).replace(_earlier(path, number))
+    first = _earlier(path, 1)
+    first.unlink(missing_ok=True)
+    try:
+        with path.open("rb") as source, os.fdopen(open_for_writing(first), "wb") as copy:
+            source.seek(size - MAX_BYTES)
+            shutil.copyfileobj(source, copy, COPY_BYTES)
+            os.truncate(path, 0)  # at once: what is written between the last read and this is lost
+    except OSError:
+        first.unlink(missing_ok=True)
+        os.truncate(path, 0)
+
+
+def sweep(folder: Path, keep: Collection[str], now: float) -> None:
+    """Remove logs of engines and of the set-up that are FORGOTTEN_S old at ``now`` (seconds since the epoch).
+
+    Those named in ``keep`` stay: a silent engine may still have its log open.
+    """
+    for path in (*folder.glob("engine-*.log*"), *folder.glob("setup-*.log")):
+        with suppress(OSError):
+            if path.name not in keep and now - path.stat().st_mtime > FORGOTTEN_S:
+                path.unlink()
+
+
+def _earlier(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")
 
 
 def open_for_writing(path: Path) -> int:
@@ -62,9 +103,12 @@ class Follower:
     def lines(self) -> list[str]:
         """The new lines; an unfinished one comes with the next call. Progress bars count as lines."""
         try:
-            if self._path.stat().st_size <= self._at:
-                return []
+            size = self._path.stat().st_size
         except FileNotFoundError:
+            return []
+        if size < self._at:  # emptied meanwhile
+            self._at = 0
+        if size <= self._at:
             return []
         with self._path.open("rb") as file:
             file.seek(self._at)

@@ -84,7 +84,7 @@ def variables(*, cpu: bool, exact_pinning: bool = False) -> dict[str, str]:
 def _folders(names: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for variable, name in names.items():
-        folder = paths.home() / "cache" / name
+        folder = paths.compiled() / name
         folder.mkdir(parents=True, exist_ok=True)  # not everybody makes a missing one
         found[variable] = str(folder)
     return found

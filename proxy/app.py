@@ -10,6 +10,7 @@ import signal
 import sys
 
 from roundhouse.config import keys
+from roundhouse.proxy import noise
 from roundhouse.proxy.database import ready
 from roundhouse.proxy.gateway import Gateway
 
@@ -33,6 +34,7 @@ def build() -> Gateway:
     from roundhouse.hooks.residency import hook
     from roundhouse.proxy.routes import router
 
+    noise.quieten()
     gateway = Gateway(app, on_starting=_database if keys.enabled() else None, on_started=hook.connect)
     app.include_router(router(lambda: gateway.backstop, load_settings(paths.config_file()).aliases))
     return gateway

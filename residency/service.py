@@ -7,7 +7,8 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
@@ -18,7 +19,10 @@ from roundhouse.config import paths
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import BaseLauncher, ResidencySettings, Settings, VllmLauncher
 from roundhouse.footprint.ram import machine_ram
+from roundhouse.launchers import compiled
+from roundhouse.launchers import log as logs
 from roundhouse.launchers.base import Launcher
+from roundhouse.launchers.command import log_path
 from roundhouse.launchers.gauge import GaugeError, Nvml, open_gauge
 from roundhouse.launchers.records import sweep
 from roundhouse.launchers.registry import build_launcher
@@ -41,6 +45,7 @@ EXIT_CONFIG = 2
 REMEMBER_S = 60.0
 """How often what is learned of callers and estimates is written down: a minute of it may be lost."""
 
+TIDY_S = 86400.0
 LINGER_S = 1
 """How long uvicorn waits for open responses when it ends; every lease has been answered by then."""
 
@@ -134,6 +139,7 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
         keeping = [
             asyncio.create_task(scheduler.watch_others(), name="watch others"),
             asyncio.create_task(_remember(machine.desk), name="remember what is learned"),
+            asyncio.create_task(_tidy(settings.models), name="tidy the home"),
         ]
         if host is not None:
             keeping.append(asyncio.create_task(host.run(), name="engine host"))
@@ -186,6 +192,17 @@ async def _remember(desk: Desk) -> None:
         await asyncio.sleep(REMEMBER_S)
         await asyncio.to_thread(keep_callers, paths.callers(), desk.callers.dump())
         await asyncio.to_thread(keep_calibration, paths.calibration(), desk.calibration.dump())
+
+
+async def _tidy(models: Iterable[str]) -> None:
+    """Now and then remove what was left by models, settings and versions of vLLM that nobody uses any more."""
+    ours = {log_path(model) for model in models}
+    while True:
+        await asyncio.to_thread(logs.sweep, paths.log_dir(), ours, time.time())
+        freed = await asyncio.to_thread(compiled.prune, paths.compiled(), time.time())
+        if freed:
+            log.info("event=pruned path=%s freed_mb=%d", paths.compiled(), freed >> 20)
+        await asyncio.sleep(TIDY_S)
 
 
 def main(fd: int) -> int:

@@ -12,7 +12,7 @@ import psycopg
 
 from roundhouse.config import keys
 from roundhouse.deploy import cluster
-from roundhouse.proxy.database import address, migrations
+from roundhouse.proxy.database import address, foreign, migrations, retention
 
 log = logging.getLogger("roundhouse.proxy")
 
@@ -22,6 +22,7 @@ SAY_S = 5.0
 
 LITELLM = {
     "DISABLE_SCHEMA_UPDATE": "true",  # migrations.py has done it
+    "LITELLM_SUPPRESS_SPEND_LOG_TRACEBACKS": "true",  # 2 kB of each failed request's entry
     # What the UI shows beside our data comes from LiteLLM's package, not from the network.
     "LITELLM_LOCAL_BLOG_POSTS": "True",
     "LITELLM_LOCAL_AUTOROUTER_PRESETS": "True",
@@ -66,20 +67,26 @@ async def wait() -> None:
     while True:
         try:
             url = address.database_url()
+            await asyncio.to_thread(foreign.require_ours, url)
             applied = await asyncio.to_thread(migrations.deploy, address.for_libpq(url))
         except (cluster.ClusterError, psycopg.OperationalError) as error:
             if time.monotonic() - said > SAY_S:
                 said = time.monotonic()
                 log.warning("waiting for the database: %s", str(error).strip().splitlines()[0])
             await asyncio.sleep(POLL_S)
+        except foreign.ForeignDatabase as error:
+            raise Unusable(str(error)) from error
         except (migrations.MigrationError, psycopg.Error) as error:
             raise Unusable(f"the database cannot be used: {str(error).strip()}") from error
         else:
             break
+    own = keys.own_database()
     os.environ["DATABASE_URL"] = url
     if applied:
         log.info("event=migrated count=%d last=%s", len(applied), applied[-1])
         _build_log_indexes()
+    if own:
+        retention.forget_daily(url)
 
 
 def _build_log_indexes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -14,7 +15,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import httpx
 import psutil
@@ -22,8 +25,9 @@ import psycopg
 import pytest
 import yaml
 
+from roundhouse.deploy import cluster
 from tests.support import fakes
-from tests.support.database import postgres
+from tests.support.database import postgres, require_parts
 from tests.support.processes import command, of_home, words
 from tests.support.stack import free_port
 from tests.support.waiting import gone, wait_for
@@ -157,6 +161,8 @@ def test_up_with_keys_in_a_database_of_ones_own(home: Home) -> None:
         assert up.returncode == 0, up.stdout + up.stderr
         address = f"http://127.0.0.1:{home.port}/ui"
         assert f"Keys, usage and logs: {address}" in up.stdout
+        assert "Database: " in up.stdout
+        assert unquote(urlsplit(url).password or "-") not in up.stdout
         assert httpx.get(address, follow_redirects=True).status_code == 200
         ui = home.run("ui", "--print")
         assert (ui.returncode, ui.stdout) == (0, f"{address}/\n")
@@ -172,11 +178,71 @@ def test_up_with_keys_in_a_database_of_ones_own(home: Home) -> None:
         assert (backup.returncode, "DATABASE_URL" in backup.stderr) == (4, True)
         assert home.run("down").returncode == 0
         assert home.processes() == []
+        with psycopg.connect(url) as connection:
+            connection.execute("CREATE TABLE customers (id int)")
+        up = home.run("up", "--detach")
+        assert (up.returncode, up.stderr.count("\n")) == (1, 1)
+        assert "holds tables of another program (public.customers)" in up.stderr
     home.env["DATABASE_URL"] = "postgresql://somebody:hidden@127.0.0.1:9/none"
     up = home.run("up", "--detach")
     assert (up.returncode, up.stderr.count("\n")) == (1, 1)
     assert "the database of DATABASE_URL (127.0.0.1:9/none) does not let us in" in up.stderr
     assert "hidden" not in up.stderr
+
+
+def test_what_a_stack_writes_is_little_kept_after_a_crash_and_named_in_the_docs(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed request wrote 11.8 kB, nothing was ever turned over, and the next start emptied the log of a crash."""
+    require_parts()
+    monkeypatch.setenv("ROUNDHOUSE_HOME", str(home.folder))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    document = fakes.config({"a": [], "bad": ["--fail-status", "400"]}, journal=True)
+    home.config.write_text(yaml.safe_dump(document), encoding="utf-8")
+    home.env |= {"ROUNDHOUSE_KEYS": "on", "UI_PASSWORD": "x"}
+    home.env.pop("DATABASE_URL", None)
+    log = home.folder / "log" / "stack.log"
+    try:
+        assert home.run("up", "--detach").returncode == 0
+        assert home.ask("a").status_code == 200
+        assert home.ask("bad").status_code == 400
+        before = log.stat().st_size
+        for _ in range(10):
+            assert home.ask("bad").status_code == 400
+            assert home.ask("unknown").status_code == 400
+        wait_for(lambda: log.read_text().count("Invalid model name") == 10, "all is written")
+        assert (log.stat().st_size - before) / 20 < 600
+        where = home.run("db", "where").stdout
+        assert where.startswith(f"{cluster.data()}: ")
+
+        proxy = next(p for p in home.processes() if words(p)[-1:] == ["roundhouse.proxy"])
+        proxy.kill()
+        wait_for(lambda: not any("honcho" in command(p) for p in home.processes()), "all has ended", 60)
+        home.run("down")
+        home.env["ROUNDHOUSE_KEYS"] = "off"  # sooner up
+        up = home.run("up", "--detach")
+        assert up.returncode == 0, up.stdout + up.stderr
+        assert "proxy.1 stopped (rc=-9)" in home.run("logs", "--previous").stdout
+        assert "stopped (rc=" not in log.read_text()
+        _require_named(home.folder)
+        down = home.run("down")
+        assert down.returncode == 0
+        assert ("stay in" in down.stdout) == (os.geteuid() == 0)
+        _require_named(home.folder)
+    finally:
+        home.run("down", "--force")
+        cluster.discard()
+
+
+def _require_named(folder: Path) -> None:
+    """That the table of docs/OPERATIONS.md has a pattern for every file in a home."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")
+    table = text.split("| in the home |")[1].split("\n\n")[0]
+    patterns = [it for row in table.splitlines()[2:] for it in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    made = [str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()]
+    assert "log/stack.log" in made
+    made.remove("config.yaml")  # the test's own
+    assert not [it for it in made if not any(fnmatchcase(it, pattern) for pattern in patterns)]
 
 
 def test_ctrl_c_stops_in_order(home: Home) -> None:

@@ -11,14 +11,19 @@ import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import httpx
 import psutil
 import psycopg
 import pytest
 
+from roundhouse.config import paths
 from roundhouse.deploy import cluster
+from roundhouse.proxy.database import foreign, retention
 from tests.support.database import DEADLINE_S, litellm_tables, require_parts
 from tests.support.stack import PROJECT
 from tests.support.waiting import gone, wait_for
@@ -31,6 +36,86 @@ def url() -> Iterator[str]:
     """The address of a fresh local database with LiteLLM's tables."""
     with litellm_tables() as address:
         yield address
+
+
+# --- growth, and whose it is ---------------------------------------------------------------------
+
+
+def test_old_entries_go_as_the_yaml_says_through_our_bridge(url: str) -> None:
+    """BerriAI/litellm#29342, Team-Commonly/commonly#468: without a retention the entries of requests fill the disk."""
+    code = """
+    from types import SimpleNamespace
+    import yaml
+    from litellm.proxy.db.db_transaction_queue.spend_log_cleanup import SpendLogCleanup
+    settings = yaml.safe_load(open("litellm_config.yaml"))["general_settings"]
+    ours = {it: settings[it] for it in settings if it.startswith("maximum_")}
+    now = datetime.now(timezone.utc)
+    for days in (0, 29, 31, 400):
+        when = now - timedelta(days=days)
+        entry = {"request_id": f"r{days}", "call_type": "x", "startTime": when, "endTime": when}
+        await db.litellm_spendlogs.create(data=entry)
+        await db.litellm_spendlogtoolindex.create(data={"request_id": f"r{days}", "tool_name": "t", "start_time": when})
+        check = {"model_name": "m", "status": "s", "checked_at": when}
+        await db.litellm_healthchecktable.create(data=check)
+    await SpendLogCleanup(general_settings=ours).cleanup_old_spend_logs(SimpleNamespace(db=db))
+    logs = await db.litellm_spendlogs.find_many(order={"startTime": "desc"})
+    tools = await db.litellm_spendlogtoolindex.find_many(order={"start_time": "desc"})
+    checks = await db.litellm_healthchecktable.count()
+    print([row.request_id for row in logs], [row.request_id for row in tools], checks)
+    """
+    assert in_client(url, code).splitlines()[-1] == "['r0', 'r29'] ['r0', 'r29'] 2"
+
+
+def test_days_and_deleted_keys_older_than_a_year_are_forgotten_and_what_was_decided_is_not(url: str) -> None:
+    today = date.today()
+    with psycopg.connect(url, autocommit=True) as connection:
+        for days, user in ((1, "new"), (401, "old")):
+            connection.execute(
+                'INSERT INTO "LiteLLM_DailyEndUserSpend" (id, end_user_id, date, api_key, updated_at) '
+                "VALUES (%s, %s, %s, '', now())",
+                (user, user, str(today - timedelta(days=days))),
+            )
+        connection.execute(
+            'INSERT INTO "LiteLLM_EndUserTable" (user_id, blocked) VALUES '
+            "('new', false), ('old', false), ('blocked', true)"
+        )
+        for name, days in (("lately", 399), ("long ago", 401)):
+            connection.execute(
+                'INSERT INTO "LiteLLM_DeletedVerificationToken" (id, token, deleted_at) '
+                "VALUES (%s, %s, now() - make_interval(days => %s))",
+                (name, name, days),
+            )
+        assert retention.forget(url) == 3
+        users = connection.execute('SELECT user_id FROM "LiteLLM_EndUserTable" ORDER BY 1').fetchall()
+        deleted = connection.execute('SELECT id FROM "LiteLLM_DeletedVerificationToken"').fetchall()
+    assert users == [("blocked",), ("new",)]
+    assert deleted == [("lately",)]
+    assert retention.forget(url) == 0
+
+
+def test_a_database_with_tables_of_another_program_is_not_ours_unless_the_env_file_names_it(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "env_file", lambda: tmp_path / ".env")
+    foreign.require_ours(url)  # DATABASE_URL does not name it: it is our own
+    monkeypatch.setenv("DATABASE_URL", url)
+    foreign.require_ours(url)  # nothing but LiteLLM's tables
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE customers (id int)")
+        try:
+            with pytest.raises(foreign.ForeignDatabase) as refused:
+                foreign.require_ours(url)
+            text = str(refused.value)
+            assert "(public.customers)" in text
+            assert str(tmp_path / ".env") in text
+            assert unquote(urlsplit(url).password or "-") not in text
+            (tmp_path / ".env").write_text(f"DATABASE_URL={url}\n")
+            foreign.require_ours(url)
+            (tmp_path / ".env").write_text(f"DATABASE_URL={url}x\n")
+            with pytest.raises(foreign.ForeignDatabase):
+                foreign.require_ours(url)
+        finally:
+            connection.execute("DROP TABLE customers")
 
 
 # --- the client ----------------------------------------------------------------------------------

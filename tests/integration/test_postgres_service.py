@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -17,7 +18,9 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from click.testing import CliRunner
 
+from roundhouse.cli.db import command as db
 from roundhouse.deploy import cluster
 from tests.support.database import require_parts
 from tests.support.waiting import gone, wait_for
@@ -193,6 +196,42 @@ def test_a_lost_password_is_made_anew(service: Service) -> None:
     (cluster.place() / "password").unlink()
     service.up()
     assert service.answers()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's data lies outside the home")
+def test_a_home_that_is_gone_takes_its_keys_along(service: Service) -> None:
+    """As root the data is elsewhere: with the home removed and made again, deleted keys were back and valid."""
+    service.up()
+    service.ask("CREATE TABLE t (i int)")
+    service.stop()
+    assert cluster.place() not in [folder for folder, _ in cluster.left_behind()]
+    for name in os.listdir(service.home):
+        path = service.home / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert (cluster.place(), str(service.home)) in cluster.left_behind()
+    try:
+        service.up()
+        assert service.ask("SELECT to_regclass('t')") == [(None,)]
+        assert "was set aside" in service.log()
+        assert cluster.place() not in [folder for folder, _ in cluster.left_behind()]
+        said = CliRunner().invoke(db, ["where"])
+        assert str(cluster.data()) in said.output
+        assert re.search(rf"rm -r {cluster.place()}\.left-\S+  # \d+ MB, of {service.home}\n", said.output)
+    finally:
+        for folder in cluster.place().parent.glob(f"{cluster.place().name}.left-*"):
+            shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's data lies outside the home")
+def test_what_an_earlier_release_has_made_stays_the_homes(service: Service) -> None:
+    service.up()
+    service.ask("CREATE TABLE t (i int)")
+    service.stop()
+    for mark in (service.home / cluster.MARK, cluster.place() / cluster.MARK, cluster.place() / cluster.HOME):
+        mark.unlink()
+    service.up()
+    assert service.ask("SELECT count(*) FROM t") == [(0,)]
+    assert (service.home / cluster.MARK).read_text() == (cluster.place() / cluster.MARK).read_text()
 
 
 def test_data_of_another_major_version_is_refused_and_left_alone(service: Service) -> None:
