@@ -29,7 +29,8 @@ class ManagementApi:
         if not key:
             raise CliError(f"no master key: {paths.env_file()} has no LITELLM_MASTER_KEY; 'roundhouse up' makes one")
         headers = {"authorization": f"Bearer {key}"}
-        self._http = httpx.Client(base_url=base_url().removesuffix("/v1"), headers=headers, timeout=TIMEOUT_S)
+        at = base_url().removesuffix("/v1")
+        self._http = httpx.Client(base_url=at, headers=headers, timeout=TIMEOUT_S, trust_env=False)  # past any proxy
 
     def __enter__(self) -> ManagementApi:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from roundhouse.cli.down import bring_down
 from roundhouse.cli.env import base_url
 from roundhouse.cli.errors import USAGE, CliError, NotRunning
 from roundhouse.cli.fit import require_card, require_fit
-from roundhouse.config import keys, paths
+from roundhouse.config import address, keys, paths
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import Settings
 from roundhouse.deploy import cluster, pids
@@ -124,7 +125,7 @@ def _choose(profile: paths.Profile | None) -> None:
 def _settings() -> Settings:
     """Read the YAML. Raises CliError with all faults."""
     try:
-        paths.port()
+        address.origin()
         paths.workers()
         keys.enabled()
         return load_settings(paths.config_file())
@@ -136,7 +137,8 @@ def _is_up(patience_s: float = 2.0) -> bool:
     """Whether the gateway answers. Its socket listens long before it does."""
     try:
         control.status()
-        return httpx.get(f"{base_url().removesuffix('/v1')}/health/liveliness", timeout=patience_s).status_code == 200
+        alive = f"{base_url().removesuffix('/v1')}/health/liveliness"
+        return httpx.get(alive, timeout=patience_s, trust_env=False).status_code == 200  # past any proxy
     except (NotRunning, httpx.HTTPError):
         return False
 
@@ -173,14 +175,14 @@ def _require_free_ports(settings: Settings) -> None:
         if entry.launcher.port not in left:  # an engine that outlived its residency: the next one takes it over
             ports[entry.launcher.port] = f"the engine of {entry.name}; change launcher.port"
     for port, use in ports.items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError as error:
-                raise CliError(
-                    f"port {port} is in use by another program; it is for {use}, or end that program"
-                ) from error
+        host = address.host() if port == paths.port() else address.DEFAULT_HOST
+        try:
+            address.bound(host, port).close()
+        except OSError as error:
+            text = f"port {port} is in use by another program; it is for {use}, or end that program"
+            if error.errno != errno.EADDRINUSE:
+                text = f"cannot listen on {host}, port {port} ({error.strerror}); it is for {use}, or ROUNDHOUSE_HOST"
+            raise CliError(text) from error
 
 
 def _prepare(settings: Settings, choice: Literal["auto", "hub", "tiny"]) -> str | None:
