@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
+import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -132,7 +133,8 @@ async def _content(response: httpx.Response, target: httpx.URL) -> Media:
         raise MediaRefused(f"it answers with status {response.status_code}")
     if response.headers.get("content-encoding", "identity") != "identity":
         raise MediaRefused("it is compressed, though that was not asked for")
-    kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
+    named = re.match(r"\s*([\w.+-]+/[\w.+-]+)\s*(;|$)", response.headers.get("content-type", ""))
+    kind = named[1].lower() if named else ""
     if kind == "text/html":
         raise MediaRefused("it is a page, no picture, sound or file")
     content = bytearray()

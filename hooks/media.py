@@ -19,8 +19,9 @@ OF_DATA = frozenset({"file_data", "file_id", "data", "image", "audio", "video", 
 """Keys with data or an id, where some server or other takes a URL, too."""
 
 NOT_OURS = frozenset(
-    "tools functions tool_choice response_format metadata litellm_metadata proxy_server_request secret_fields model_info"
-    " headers extra_headers".split()
+    {"tools", "functions", "tool_choice", "response_format"}
+    | {"metadata", "litellm_metadata", "proxy_server_request", "secret_fields", "model_info"}
+    | {"headers", "extra_headers"}
 )
 """Arguments of a call that no engine takes pictures from: descriptions of tools, and LiteLLM's own."""
 
@@ -83,7 +84,7 @@ def _walk(value: Any, found: Found) -> Any:
         return value
     result: dict[Any, Any] = {}
     for key, it in value.items():
-        if key == "input" and value.get("type") in TOOL_CALLS:
+        if key == "input" and str(value.get("type")) in TOOL_CALLS:
             result[key] = it
         elif key == "source" and isinstance(it, dict) and it.get("type") == "url" and isinstance(it.get("url"), str):
             result[key] = _source(it, found)

@@ -39,7 +39,7 @@ class Reach:
         ends = _ends(found)
         if all(any(it in network for network in self.networks) for it in ends):
             return True
-        return address not in own and all(map(_is_public, ends))
+        return all(_is_public(it) and str(it) not in own for it in ends)
 
 
 def parse(text: str) -> Reach:

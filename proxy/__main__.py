@@ -18,6 +18,7 @@ from roundhouse.config import address, cors, keys, paths, proxies
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.deploy import pids
 from roundhouse.deploy.redis import redis_url
+from roundhouse.hooks import reach
 from roundhouse.proxy.database import ready
 
 EXIT_FAILED, EXIT_CONFIG = 1, 2
@@ -100,6 +101,7 @@ def main() -> int:
         settings = load_settings(paths.config_file())
         host, port, workers = address.host(), paths.port(), paths.workers()
         origins = cors.origins()
+        reach.parse(os.environ.get(reach.SETTING, ""))  # a worker would fail at the first picture
         missing = ready.missing_parts() if keys.enabled() else None
     except (ConfigError, ValueError) as error:
         print(error, file=sys.stderr)
