@@ -99,8 +99,11 @@ class Fetcher:
         if target.scheme not in ("http", "https"):
             raise MediaRefused("only http and https are fetched, and data: URLs are taken")
         host = target.raw_host.decode("ascii").rstrip(".")
+        port = target.port or {"http": 80, "https": 443}[target.scheme]
+        if port > 65535:
+            raise MediaRefused(f"there is no port {port}")
         headers = {"host": target.netloc.decode("ascii"), "user-agent": "roundhouse", "accept-encoding": "identity"}
-        addresses = await self._addresses(host, target.port or {"http": 80, "https": 443}[target.scheme], admin)
+        addresses = await self._addresses(host, port, admin)
         for address in addresses:
             request = client.build_request(
                 "GET",
