@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import select
+import shlex
 import socket
 import subprocess
 import sys
@@ -59,11 +60,16 @@ def stack(document: dict[str, Any]) -> Iterator[Stack]:
         yield it
 
 
+def roundhouse(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command, as a person runs it."""
+    argv = [sys.executable, "-m", "roundhouse.cli.main", *arguments]
+    return subprocess.run(argv, env=stack.env, capture_output=True, text=True, timeout=120, check=False)
+
+
 @pytest.fixture(scope="module")
 def key(stack: Stack) -> str:
     """A virtual key, made by the command, which finds the gateway past the proxies, too."""
-    argv = [sys.executable, "-m", "roundhouse.cli.main", "keys", "create", "guest"]
-    done = subprocess.run(argv, env=stack.env, capture_output=True, text=True, timeout=120, check=False)
+    done = roundhouse(stack, "keys", "create", "guest")
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -140,9 +146,32 @@ def test_a_socks_proxy_without_its_library_is_one_line_of_the_log(stack: Stack) 
 
 
 def test_env_prints_the_address_that_the_gateway_has(stack: Stack) -> None:
-    argv = [sys.executable, "-m", "roundhouse.cli.main", "env"]
-    said = subprocess.run(argv, env=stack.env, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert f"export OPENAI_BASE_URL=http://127.0.0.2:{stack.port}/v1\n" in said
+    assert f"export OPENAI_BASE_URL=http://127.0.0.2:{stack.port}/v1\n" in roundhouse(stack, "env").stdout
+
+
+def test_up_finds_the_gateway_on_an_ipv6_address_behind_dead_proxies_and_no_page_may_talk_to_it() -> None:
+    """jundot/omlx#963: a custom address, and "starting" for ever. The other settings are what they are by default."""
+    stack = Stack(fakes.config({"a": []}), {**PROXIES, **SOCKS, "ROUNDHOUSE_HOST": "::1"})
+    try:
+        up = roundhouse(stack, "up", "--detach")
+        assert up.returncode == 0, up.stdout + up.stderr
+        assert f"Roundhouse answers at http://[::1]:{stack.port}/v1 " in up.stdout
+        assert f"OPENAI_BASE_URL=http://[::1]:{stack.port}/v1" in shlex.split(roundhouse(stack, "env").stdout)
+        assert stack.chat("a", "?").status_code == 200
+        assert roundhouse(stack, "status").returncode == 0
+        answer = stack.http.get("/v1/models", headers={"origin": "http://localhost:3000"})
+        assert (answer.status_code, "access-control-allow-origin" in answer.headers) == (200, False)
+    finally:
+        roundhouse(stack, "down", "--force")
+        assert stack.stop() == []
+
+
+def test_an_address_that_is_not_this_machines_is_one_line_before_anything_starts() -> None:
+    stack = Stack(fakes.config({"a": []}), {"ROUNDHOUSE_HOST": "192.0.2.1"})
+    up = roundhouse(stack, "up", "--detach")
+    assert (up.returncode, len(up.stderr.splitlines())) == (1, 1), up.stderr
+    assert "cannot listen on 192.0.2.1" in up.stderr
+    assert stack.stop() == []
 
 
 # --- pages in a browser --------------------------------------------------------------------------
