@@ -8,13 +8,16 @@ import shlex
 import click
 
 from roundhouse.cli import whereabouts
-from roundhouse.cli.errors import CliError
-from roundhouse.config import paths
+from roundhouse.cli.errors import USAGE, CliError
+from roundhouse.config import address, paths
 
 
 def base_url() -> str:
-    """The address that OpenAI clients are given."""
-    return f"http://127.0.0.1:{paths.port()}/v1"
+    """The address that OpenAI clients are given. Raises CliError where a setting of it is wrong."""
+    try:
+        return address.base_url()
+    except ValueError as error:
+        raise CliError(str(error), USAGE) from error
 
 
 @click.command(help='Print what to export, for: eval "$(./roundhouse env)"')

@@ -32,7 +32,8 @@ class ManagementApi:
         if not whereabouts.follow():  # who else may listen at our address gets no key
             raise NotRunning
         headers = {"authorization": f"Bearer {key}"}
-        self._http = httpx.Client(base_url=base_url().removesuffix("/v1"), headers=headers, timeout=TIMEOUT_S)
+        at = base_url().removesuffix("/v1")
+        self._http = httpx.Client(base_url=at, headers=headers, timeout=TIMEOUT_S, trust_env=False)  # past any proxy
 
     def __enter__(self) -> ManagementApi:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from roundhouse.cli.errors import REFUSED, USAGE, CliError, NotRunning
 from roundhouse.cli.fit import require_card, require_fit
 from roundhouse.cli.started import Started
 from roundhouse.cli.told import say
-from roundhouse.config import keys, paths
+from roundhouse.config import address, keys, paths
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import Settings
 from roundhouse.deploy import cluster, honcho, pids
@@ -214,7 +215,7 @@ def _choose(profile: paths.Profile | None) -> None:
 def _settings() -> Settings:
     """Read the YAML. Raises CliError with all faults."""
     try:
-        paths.port()
+        address.origin()
         paths.workers()
         keys.enabled()
         return load_settings(paths.config_file())
@@ -228,7 +229,8 @@ def _is_up(patience_s: float = 2.0) -> bool:
         control.status()
         if whereabouts.gateway() is None:
             return False
-        return httpx.get(f"{base_url().removesuffix('/v1')}/health/liveliness", timeout=patience_s).status_code == 200
+        alive = f"{base_url().removesuffix('/v1')}/health/liveliness"
+        return httpx.get(alive, timeout=patience_s, trust_env=False).status_code == 200  # past any proxy
     except (NotRunning, httpx.HTTPError):
         return False
 
@@ -268,14 +270,14 @@ def _require_free_ports(settings: Settings) -> None:
         if entry.launcher.port not in left:  # an engine that outlived its residency: the next one takes it over
             ports[entry.launcher.port] = f"the engine of {entry.name}; change launcher.port"
     for port, use in ports.items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError as error:
-                raise CliError(
-                    f"port {port} is in use by {_user_of(port)}; it is for {use}, or end that one"
-                ) from error
+        host = address.host() if port == paths.port() else address.DEFAULT_HOST
+        try:
+            address.bound(host, port).close()
+        except OSError as error:
+            text = f"port {port} is in use by {_user_of(port)}; it is for {use}, or end that one"
+            if error.errno != errno.EADDRINUSE:
+                text = f"cannot listen on {host}, port {port} ({error.strerror}); it is for {use}, or ROUNDHOUSE_HOST"
+            raise CliError(text) from error
 
 
 def _user_of(port: int) -> str:
@@ -309,7 +311,8 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
     logs.rotate(log, honcho.KEEP)  # of a run that crashed, what it said is wanted
     env = {**os.environ, pids.MARK: str(paths.home()), "ROUNDHOUSE_HOME": str(paths.home())}
     env |= {"ROUNDHOUSE_PYTHON": sys.executable, "PYTHONUNBUFFERED": "1"}
-    argv = [sys.executable, "-m", "roundhouse.deploy.honcho", str(log), "-e", os.devnull, "-f", str(procfile()), "start"]
+    argv = [sys.executable, "-m", "roundhouse.deploy.honcho", str(log), "-e", os.devnull]
+    argv += ["-f", str(procfile()), "start"]
     with os.fdopen(logs.open_for_writing(log), "wb") as out:
         return subprocess.Popen(
             argv, cwd=Path.cwd(), env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
@@ -383,9 +386,9 @@ def _say_where(record: Started, notice: str | None) -> None:
     for name, it in record.models.items():
         lines.append(f"  {name:<{width}}  {', '.join(it.aliases):<10}  {it.what}")
     if keys.enabled() and not keys.own_database():
-        from roundhouse.proxy.database import address
+        from roundhouse.proxy.database import address as databases
 
-        lines.append(f"Database: {address.where(os.environ['DATABASE_URL'])}, as DATABASE_URL says")
+        lines.append(f"Database: {databases.where(os.environ['DATABASE_URL'])}, as DATABASE_URL says")
     if keys.enabled():
         lines.append(f"Keys, usage and logs: {origin}/ui  (user and password are in {paths.env_file()})")
     if notice:

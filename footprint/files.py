@@ -174,7 +174,7 @@ def _from_hub(model: str) -> ModelFiles:
             pixels = pixels_of(_json(Path(hf_hub_download(model, "preprocessor_config.json"))))
         except EntryNotFoundError:
             pixels = None
-    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+    except (HfHubHTTPError, httpx.HTTPError, ImportError, OSError, ValueError) as error:  # no library for a proxy
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FilesError(f"{model}: the model hub does not tell ({reason})") from error
     stored = sum(it.size for it in tensors) or None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import os
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,10 +20,13 @@ import litellm
 from fastapi import HTTPException
 from litellm.caching.caching_handler import LLMCachingHandler
 from litellm.integrations.custom_logger import CustomLogger
+from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
 
 from roundhouse.config import paths
 from roundhouse.config.load import load_settings
+from roundhouse.hooks import media, reach
 from roundhouse.hooks.caller import asking
+from roundhouse.hooks.fetching import Fetcher, MediaRefused
 from roundhouse.residency import scope
 from roundhouse.residency.client import Lease, LeaseClient, Refused
 
@@ -66,6 +70,7 @@ class ResidencyHook(CustomLogger):
         self._client: LeaseClient | None = None
         self._managed: dict[tuple[str | None, int | None], str] = {}
         self._max_wait_s = 0.0
+        self._fetcher: Fetcher | None = None
         self._held: dict[_Call, dict[asyncio.Task[Any], Lease]] = {}
 
     # --- LiteLLM's callbacks -------------------------------------------------------------------
@@ -87,11 +92,13 @@ class ResidencyHook(CustomLogger):
         call, task = _call(kwargs), asyncio.current_task()
         assert task is not None
         if self._has(call, task, model):
-            return  # a call inside a call: /v1/messages runs as a chat completion
+            await self._bring(kwargs)  # a call inside a call: /v1/messages runs as a chat completion
+            return
         kind = getattr(call_type, "value", call_type)
         if kind not in SERVED:
             text = f"{model} is for single requests: there are no files, batches, sessions or pass-through for it"
             raise _refusal(Refused("not_served", text, 400))
+        await self._bring(kwargs)  # before anything moves, and before the cache is asked: a picture may have changed
         if await _cache_would_answer(kwargs, kind):
             return
         if task.cancelling():  # the client left during a look-up in Redis: LiteLLM's swallows the cancellation
@@ -130,6 +137,18 @@ class ResidencyHook(CustomLogger):
         finally:
             for task in list(self._held.get(call := _call(request_data), {})):
                 self._release(call, task, why)
+
+    async def _bring(self, kwargs: dict[str, Any]) -> None:
+        """Put what URLs lead to in their place: an engine would fetch it from anywhere. Raises HTTPException."""
+        urls = media.urls(kwargs)
+        if not urls:
+            return
+        if self._fetcher is None:
+            self._fetcher = Fetcher(reach.parse(os.environ.get(reach.SETTING, "")))
+        try:
+            kwargs.update(media.replaced(kwargs, await self._fetcher.fetch(urls, admin=_is_admin(kwargs))))
+        except MediaRefused as error:
+            raise _refusal(Refused("media_refused", str(error), 400)) from error
 
     # --- leases ----------------------------------------------------------------------------------
 
@@ -230,6 +249,12 @@ def _is_stream(result: Any) -> bool:
 
 def _metadata(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {**(kwargs.get("metadata") or {}), **(kwargs.get("litellm_metadata") or {})}
+
+
+def _is_admin(kwargs: dict[str, Any]) -> bool:
+    """Whether the request came with an admin's key. A client may send metadata, but no object of LiteLLM's."""
+    key = _metadata(kwargs).get("user_api_key_auth")
+    return isinstance(key, UserAPIKeyAuth) and key.user_role == LitellmUserRoles.PROXY_ADMIN
 
 
 def _is_health_check(kwargs: dict[str, Any]) -> bool:

@@ -27,6 +27,8 @@ from huggingface_hub.errors import (
 )
 from tqdm import tqdm
 
+from roundhouse.config import proxies
+
 Report = Callable[[str], None]
 """Takes one line of progress for people."""
 
@@ -47,7 +49,7 @@ class DownloadError(Exception):
 
 def hub_reachable(timeout: float = CHECK_TIMEOUT_S) -> bool:
     """Whether the model hub answers, found out within ``timeout`` seconds even when a name server hangs."""
-    if constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE or proxies.without_library(os.environ):
         return False
     answered = threading.Event()
 
@@ -170,6 +172,8 @@ def _explain(model: str, error: Exception) -> DownloadError:
             text = "the hub does not have it, or it is private: check the name, or set HF_TOKEN"
         case OfflineModeIsEnabled():
             text = "HF_HUB_OFFLINE is set and it is not complete on this machine"
+        case ImportError() if proxies.without_library(os.environ):
+            text = proxies.said(proxies.without_library(os.environ))
         case HfHubHTTPError() | LocalEntryNotFoundError() | httpx.HTTPError():
             text = f"the hub did not answer as it should ({_first_line(error)}); run it again to continue"
         case OSError():

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
+from roundhouse.config import proxies
 from roundhouse.config.paths import engine_python, home
 from roundhouse.config.schema import Settings, VllmLauncher
 from roundhouse.launchers.download import DownloadError, Downloads, Report, hub_reachable, is_folder
@@ -88,8 +89,12 @@ def prepare(
         _record(source)
     if source is Source.HUB:
         return Choice(source)
-    why = "" if choice == "tiny" else "; to have the real ones: up --models hub"
-    return Choice(source, NOISE + why)
+    return Choice(source, NOISE + ("" if choice == "tiny" else f"; {_remedy()}"))
+
+
+def _remedy() -> str:
+    socks = proxies.without_library(os.environ)
+    return f"{proxies.said(socks)}: the hub cannot be asked" if socks else "to have the real ones: up --models hub"
 
 
 def _decide(

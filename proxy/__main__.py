@@ -14,10 +14,11 @@ import sys
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from roundhouse.config import keys, paths
+from roundhouse.config import address, cors, keys, paths, proxies
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.deploy import pids
 from roundhouse.deploy.redis import redis_url
+from roundhouse.hooks import reach
 from roundhouse.proxy.database import ready
 
 EXIT_FAILED, EXIT_CONFIG = 1, 2
@@ -29,8 +30,16 @@ WORKER_HEALTHY_S = 60
 
 BACKLOG = 2048
 
+KEEP_ALIVE_S = 75
+"""How long a connection may be idle: longer than clients' pools keep one (Node 4 s, httpx 5 s, Go 90 s with a retry,
+browsers and others some 60 s), or a request is sent into a connection that we are just closing."""
 
-def prepare_environment(config: str, workers: int) -> None:
+ENGINES_KEEP_ALIVE_S = 4
+"""How long LiteLLM keeps an idle connection to an engine: less than the 5 s after which servers close it, uvicorn and
+llama.cpp's alike. A new one on loopback costs 0.1 ms."""
+
+
+def prepare_environment(config: str, workers: int, origins: str) -> None:
     """Set what LiteLLM reads from the environment; what the user has set wins."""
     defaults = {
         "LITELLM_MODE": "PRODUCTION",  # do not read a .env of its own
@@ -43,7 +52,9 @@ def prepare_environment(config: str, workers: int) -> None:
         "NO_REDOC": "True",
         "NO_OPENAPI": "True",
         "DISABLE_ADMIN_UI": "False" if keys.enabled() else "True",
-        "LITELLM_CORS_ORIGINS": "",
+        "LITELLM_CORS_ORIGINS": origins,
+        "LITELLM_CORS_ALLOW_CREDENTIALS": "False",  # a key is no cookie
+        "AIOHTTP_KEEPALIVE_TIMEOUT": str(ENGINES_KEEP_ALIVE_S),
     }
     if keys.enabled():
         ready.prepare_environment()
@@ -60,12 +71,20 @@ def prepare_environment(config: str, workers: int) -> None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
+def keep_to_ourselves(host: str) -> None:
+    """Have no proxy between us, our engines and Prisma's bridge: loopback, and what the gateway listens on."""
+    os.environ.update(proxies.bypassing(os.environ, [address.reached_at(host)]))
+    socks = proxies.without_library(os.environ)
+    if socks:  # else no HTTP client can be made, not even one for loopback
+        print(f"proxy: {proxies.said(socks)}: the gateway goes out without it", file=sys.stderr)
+    for name in socks:
+        del os.environ[name]
+
+
 def listen(host: str, port: int) -> socket.socket:
     """The gateway's listening socket. Exits with one line if the port is taken."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
+        listener = address.bound(host, port)
     except OSError as error:
         text = f"proxy: cannot listen on {host}:{port} ({error.strerror}); see ROUNDHOUSE_PORT and ROUNDHOUSE_HOST"
         print(text, file=sys.stderr)
@@ -80,7 +99,9 @@ def main() -> int:
     paths.load_env_file()
     try:
         settings = load_settings(paths.config_file())
-        port, workers = paths.port(), paths.workers()
+        host, port, workers = address.host(), paths.port(), paths.workers()
+        origins = cors.origins()
+        reach.parse(os.environ.get(reach.SETTING, ""))  # a worker would fail at the first picture
         missing = ready.missing_parts() if keys.enabled() else None
     except (ConfigError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -91,10 +112,11 @@ def main() -> int:
     if missing:
         print(f"proxy: {missing}", file=sys.stderr)
         return EXIT_CONFIG
-    prepare_environment(str(settings.path), workers)
+    prepare_environment(str(settings.path), workers, origins)
+    keep_to_ourselves(host)
     os.umask(0o077)  # whatever LiteLLM writes is for this user alone
     pids.record("proxy")
-    listener = listen(os.environ.get("ROUNDHOUSE_HOST", "127.0.0.1"), port)
+    listener = listen(host, port)
     config = uvicorn.Config(
         "roundhouse.proxy.app:build",
         factory=True,
@@ -105,6 +127,7 @@ def main() -> int:
         log_level="warning",
         server_header=False,
         timeout_graceful_shutdown=LINGER_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_worker_healthcheck=WORKER_HEALTHY_S,
     )
     Multiprocess(config, sockets=[listener]).run()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from roundhouse.residency.client import Refused
 
 NO_DATABASE = b"No connected db"
 """How LiteLLM without a database answers a key that is not the master key: with status 400."""
+
+STRUCK_OUT = re.compile(rb"\bREDACTED(?=:\d|', \d)")
+"""What LiteLLM leaves of an address of loopback or of a private network, before the port: an engine's, mostly."""
 
 
 def body(message: str, kind: str, code: str | None) -> bytes:
@@ -31,13 +35,14 @@ def repair(status: int, content: bytes, refused: Refused | None) -> tuple[int, d
         return refusal(refused)
     if NO_DATABASE in content:
         return 401, {}, body("Incorrect API key provided.", "authentication_error", "invalid_api_key")
+    unnamed, content = content, STRUCK_OUT.sub(b"(private address)", content)
     try:
         document = json.loads(content)
     except ValueError:
         return status, {}, body(content.decode("utf-8", "replace") or f"status {status}", _kind(status), None)
     error = document.get("error") if isinstance(document, dict) else None
     if isinstance(error, dict) and isinstance(error.get("message"), str):
-        return None
+        return None if content == unnamed else (status, {}, content)
     if isinstance(document, dict) and isinstance(document.get("detail"), dict):
         error = document["detail"].get("error", error)
     if error is None and isinstance(document, dict):

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from roundhouse.proxy import errors
+from roundhouse.proxy import errors, late_errors
 from roundhouse.residency import scope as lease_scope
 from roundhouse.residency.scope import LeaseScope
 
@@ -60,13 +60,15 @@ class Gateway:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
+        if path == "/metrics":  # LiteLLM redirects to it, and Prometheus' scrape without its key
+            scope = {**scope, "path": "/metrics/", "raw_path": b"/metrics/"}
         if any(path == closed.rstrip("/") or path.startswith(closed) for closed in self._closed):
             await _answer(send, 404, {}, errors.body(f"no route {path}", "invalid_request_error", "not_found"))
             return
         exchange = LeaseScope()
         token = lease_scope.current.set(exchange)
         body = _Body(scope, receive)
-        response = _Response(send, exchange)
+        response = _Response(send, exchange, late_errors.Stream(path))
         try:
             if body.declared > MAX_BODY_BYTES:
                 raise TooLarge
@@ -111,8 +113,9 @@ class _Body:
 class _Response:
     """The response: passed through, unless it is an error, which is gathered and put right."""
 
-    def __init__(self, send: Send, exchange: LeaseScope) -> None:
+    def __init__(self, send: Send, exchange: LeaseScope, events: late_errors.Stream) -> None:
         self._send = send
+        self._events = events
         self._exchange = exchange
         self._error: Message | None = None
         self._content = bytearray()
@@ -125,6 +128,8 @@ class _Response:
             return
         if self._error is None:
             self.started = True
+            if message.get("body"):
+                message = {**message, "body": self._events.event(message["body"], self._exchange.refused)}
             await self._send(message)
             return
         self._content += message.get("body", b"")

@@ -54,7 +54,7 @@ class Fake:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.stats = {"requests": 0, "active": 0, "aborted": 0, "max_active": 0}
+        self.stats: dict[str, Any] = {"requests": 0, "active": 0, "aborted": 0, "max_active": 0, "last": {}}
         self.key = os.environ.get("ENGINE_KEY")
         self.memory = sleeping.Memory(options, log)
 
@@ -99,6 +99,7 @@ class Fake:
     ) -> None:
         """Answer while the client is there; stop when it leaves."""
         self.stats["requests"] += 1
+        self.stats["last"] = body
         self.stats["active"] += 1
         self.stats["max_active"] = max(self.stats["max_active"], self.stats["active"])
         work = asyncio.create_task(self.answer(path, body, writer))

@@ -52,7 +52,8 @@ class Stack:
         # Short, because the path of a unix socket may have some 100 bytes only.
         self.home = Path(tempfile.mkdtemp(prefix="rh-"))
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        host = (env or {}).get("ROUNDHOUSE_HOST", "127.0.0.1")
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         self.key = "sk-" + secrets.token_hex(16)
         self.config_file = self.home / "config.yaml"
         self.config_file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
