@@ -21,8 +21,8 @@ FORGOTTEN_S = 30 * 86400.0
 """A log that nothing was written to for so long goes: its model is not used any more."""
 
 TAIL_BYTES, TAIL_LINES = 120_000, 400
-"""How much of a log is looked at for why an engine ended: vLLM writes the cause, then up to three tracebacks of those who
-only heard of it, a hundred lines each time; what stands further up belongs to a request that is long over."""
+"""How much of a log is looked at for why an engine ended: vLLM writes the cause, then up to three tracebacks of those
+who only heard of it, a hundred lines each time; what stands further up belongs to a request that is long over."""
 
 MOST_CHARS = 600
 """What a message shows of it: vLLM's longest, on room for the cache, ends with its remedy after some 500."""
@@ -36,7 +36,7 @@ _HEARSAY = re.compile(
     r"|died unexpectedly|exiting due to|\b(?:SystemExit|CancelledError|KeyboardInterrupt)\b",
     re.IGNORECASE,
 )
-"""Lines of those who only heard of it: vLLM's server of its engine core, and that of its worker; llama.cpp's last one."""
+"""Lines of those who only heard of it: vLLM's server of its engine core, that of its worker; llama.cpp's last one."""
 
 
 def rotate(path: Path, keep: int = KEEP) -> None:

@@ -110,8 +110,8 @@ def _mixed(old: float | None, new: float) -> float:
 class Options:
     """What the YAML says of a model, and what its launcher can do.
 
-    ``slots``: how many requests it answers at once; ``None``: as many as there are. ``start_timeout_s``: when a start has
-    failed.
+    ``slots``: how many requests it answers at once; ``None``: as many as there are. ``start_timeout_s``: when a start
+    has failed.
     """
 
     levels: tuple[int, ...] = ()

@@ -163,7 +163,8 @@ class Outlook:
 
     def guess(self, engine: Engine, place: int, now: float) -> Guess | None:
         """How long a request waits, ``place`` others before it; ``None`` if what it waits for was never measured."""
-        if (engine.service_s if engine.state is State.READY else engine.bring_s) is None and not self._outrun(engine, now):
+        measured_s = engine.service_s if engine.state is State.READY else engine.bring_s
+        if measured_s is None and not self._outrun(engine, now):
             return None
         states = [e.state for e in self.device.engines]
         at, then, found = self._known.get(engine.model, (inf, states, None))

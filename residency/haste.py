@@ -13,8 +13,8 @@ from math import inf
 from typing import Any
 
 HOLD_S = 1.0
-"""How long a request has to have waited, in seconds, to be one that stays: keystrokes follow faster, and nobody who waits
-for a start, of 5 to 90 s, notices it."""
+"""How long a request has to have waited, in seconds, to be one that stays: keystrokes follow faster, and nobody who
+waits for a start, of 5 to 90 s, notices it."""
 
 OF_SWITCH = 0.25
 """Nobody is held for longer than this share of what it takes to bring the model on: where models come within a second,

@@ -19,8 +19,8 @@ DEFAULT_AFTER_S = 60.0
 """The default model comes back when the others have had nothing to do for so long: longer than an agent thinks."""
 
 QUIET_S = 60.0
-"""Nobody is taken off for what is only foreseen within so long of its last request: a person who reads an answer has not
-gone, and guesses are wrong now and then. As long as the default model leaves it."""
+"""Nobody is taken off for what is only foreseen within so long of its last request, in seconds: a person who reads an
+answer has not gone, and guesses are wrong now and then. The default model leaves others as much."""
 
 
 class Idle:

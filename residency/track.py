@@ -39,7 +39,8 @@ FULL_RETRY_S = 30.0
 class Bounds:
     """The configured limits: seconds, and a number of requests.
 
-    ``foresight``: whether models come before they are asked for. Without ``refuse_late`` those who are past their bound go on waiting: for comparisons of the same requests.
+    ``foresight``: whether models come before they are asked for. Without ``refuse_late`` those who are past their bound
+    go on waiting: for comparisons of the same requests.
     """
 
     max_wait_s: float = 300.0
@@ -336,7 +337,7 @@ class Track:
             self._bring(engine, now)
 
     def _looked_at(self, awake: Sequence[Engine], demands: Sequence[policy.Demand], now: float) -> policy.Decision:
-        """Whether those who would have to leave stay; within LOOK_S, while they are busy or held, what was decided last."""
+        """Whether those who would have to leave stay; within LOOK_S, if busy or held, what was decided last."""
         models, busy = [e.model for e in awake], not all(e.dry for e in awake)
         commanded = any(d.commanded for d in demands)
         if self._looked is not None and not commanded:
