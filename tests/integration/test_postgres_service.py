@@ -205,6 +205,7 @@ def test_a_home_that_is_gone_takes_its_keys_along(service: Service) -> None:
     service.ask("CREATE TABLE t (i int)")
     service.stop()
     assert cluster.place() not in [folder for folder, _ in cluster.left_behind()]
+    assert cluster.elsewhere() == cluster.place()  # 'down' says it
     for name in os.listdir(service.home):
         path = service.home / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
