@@ -40,6 +40,9 @@ QUIET_PATHS = "/health,/metrics,/is_sleeping"
 
 SLEEP_MODE = "--enable-sleep-mode"
 
+MEDIA_DOMAINS, NO_DOMAIN = "--allowed-media-domains", "media.invalid"
+"""The gateway fetches what a request names by URL (hooks/fetching.py): should one slip through, vLLM fetches nothing."""
+
 PATIENCE, PATIENCE_MIN_S = 3.0, 30.0
 """A forked start that takes so many times the longest one seen, and at least so long, is given up for a stock one."""
 
@@ -203,6 +206,8 @@ class VllmProcess(ProcessLauncher):
             QUIET_PATHS,
             "--no-log-error-stack",  # its default is read from the environment, and in the host before there is one
         ]
+        if not any(word.startswith(MEDIA_DOMAINS) for word in it.args):
+            fixed += [MEDIA_DOMAINS, NO_DOMAIN]
         return fixed + [expand(word, self._entry.name, it.port) for word in it.args]
 
     def weights(self) -> str:

@@ -187,9 +187,12 @@ def test_only_a_page_that_is_named_may_talk_to_the_gateway(stack: Stack, origin:
         assert answer.headers.get("access-control-allow-origin") == (origin if may else None)
 
 
-def test_prometheus_is_answered_where_it_asks(stack: Stack) -> None:
-    answer = stack.http.get("/metrics", follow_redirects=False)
-    assert (answer.status_code, "litellm_" in answer.text) == (200, True)
+def test_prometheus_is_answered_where_it_asks_with_the_master_key_alone(stack: Stack, key: str) -> None:
+    for path, name in (("/metrics", "litellm_"), ("/residency/metrics", "roundhouse_")):
+        answer = stack.http.get(path, follow_redirects=False)
+        assert (answer.status_code, name in answer.text) == (200, True), answer.text
+        refused = httpx.get(f"{stack.url}{path}", headers={"authorization": f"Bearer {key}"})
+        assert refused.status_code in (401, 403)
     assert httpx.get(f"{stack.url}/metrics").status_code == 401
 
 
