@@ -1,4 +1,4 @@
-"""The gate in front of every engine: the only file that knows LiteLLM's callbacks (1.106.2).
+"""The gate in front of every engine: the only file that knows the callbacks of the pinned LiteLLM.
 
 ``async_pre_call_deployment_hook`` waits for the model: it runs after rate limits, for every attempt, and
 is cancelled when the client leaves. It runs before the response cache is asked, hence the peek. A lease
