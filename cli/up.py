@@ -20,7 +20,7 @@ from roundhouse.cli.down import bring_down
 from roundhouse.cli.env import base_url
 from roundhouse.cli.errors import USAGE, CliError, NotRunning
 from roundhouse.cli.fit import require_fit
-from roundhouse.config import keys, paths
+from roundhouse.config import keys, paths, surroundings
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import Settings
 from roundhouse.deploy import cluster, pids
@@ -182,7 +182,8 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
     """Run the Procfile under honcho, in a session of its own: Ctrl-C is for us alone."""
     (paths.run_dir() / "config").write_text(f"{settings.path}\n")
     log = paths.log_dir() / "stack.log"
-    env = {**os.environ, pids.MARK: str(paths.home()), "ROUNDHOUSE_HOME": str(paths.home())}
+    env = surroundings.of_service(surroundings.Service.ALL)
+    env |= {pids.MARK: str(paths.home()), "ROUNDHOUSE_HOME": str(paths.home())}
     env |= {"ROUNDHOUSE_PYTHON": sys.executable, "PYTHONUNBUFFERED": "1"}
     argv = [sys.executable, "-m", "honcho", "-e", os.devnull, "-f", str(paths.project_root() / "Procfile"), "start"]
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:

@@ -174,16 +174,24 @@ def env_file() -> Path:
     return (project_root() if in_checkout() else Path.cwd()) / ".env"
 
 
-def load_env_file() -> None:
-    """Put the settings of ``.env`` into the environment; what is there already wins."""
+def env_file_settings() -> dict[str, str]:
+    """What stands in ``.env``."""
     try:
         lines = env_file().read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        return
-    for line in lines:
-        match = re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*", line)
+        return {}
+    matches = (re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*", line) for line in lines)
+    found: dict[str, str] = {}
+    for match in matches:
         if match:
-            os.environ.setdefault(match[1], match[2].strip("'\""))
+            found.setdefault(match[1], match[2].strip("'\""))
+    return found
+
+
+def load_env_file() -> None:
+    """Put the settings of ``.env`` into the environment; what is there already wins."""
+    for name, value in env_file_settings().items():
+        os.environ.setdefault(name, value)
 
 
 def _private(path: Path) -> Path:
