@@ -55,7 +55,8 @@ def prepare_environment(config: str, workers: int) -> None:
         os.environ.setdefault(name, value)
     os.environ.setdefault("REDIS_URL", redis_url())
     os.environ["CONFIG_FILE_PATH"] = config
-    os.environ[via.IDENTITY] = secrets.token_hex(8)
+    os.environ[via.IDENTITY] = identity = secrets.token_hex(8)
+    os.environ["OPENAI_CUSTOM_HEADERS"] = f"{via.HEADER}: {identity}"  # where LiteLLM forgets what the hook has added
     if workers > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # else /metrics tells of one worker only
         folder = paths.run_dir() / "prometheus"
         shutil.rmtree(folder, ignore_errors=True)
