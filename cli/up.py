@@ -24,7 +24,7 @@ from roundhouse.cli.errors import REFUSED, USAGE, CliError, NotRunning
 from roundhouse.cli.fit import require_card, require_fit
 from roundhouse.cli.started import Started
 from roundhouse.cli.told import say
-from roundhouse.config import address, keys, paths
+from roundhouse.config import address, keys, paths, surroundings
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import Settings
 from roundhouse.deploy import cluster, honcho, pids
@@ -309,7 +309,8 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
     """Run the Procfile under honcho, in a session of its own: Ctrl-C is for us alone."""
     log = paths.log_dir() / "stack.log"
     logs.rotate(log, honcho.KEEP)  # of a run that crashed, what it said is wanted
-    env = {**os.environ, pids.MARK: str(paths.home()), "ROUNDHOUSE_HOME": str(paths.home())}
+    env = surroundings.of_service(surroundings.Service.ALL)
+    env |= {pids.MARK: str(paths.home()), "ROUNDHOUSE_HOME": str(paths.home())}
     env |= {"ROUNDHOUSE_PYTHON": sys.executable, "PYTHONUNBUFFERED": "1"}
     argv = [sys.executable, "-m", "roundhouse.deploy.honcho", str(log), "-e", os.devnull]
     argv += ["-f", str(procfile()), "start"]

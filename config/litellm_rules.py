@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from roundhouse.config import surroundings
 from roundhouse.config.faults import Fault, nearest
 from roundhouse.config.schema import Launcher, ModelEntry
 
@@ -48,6 +49,12 @@ def aliases(document: Mapping[str, Any]) -> dict[str, str]:
     return {str(k): str(v["model"] if isinstance(v, dict) and "model" in v else v) for k, v in pairs}
 
 
+def pass_through(document: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The routes that the YAML adds: LiteLLM's ``pass_through_endpoints``."""
+    raw = _section(document, "general_settings").get("pass_through_endpoints")
+    return tuple(it for it in raw if isinstance(it, dict)) if isinstance(raw, list) else ()
+
+
 def check(document: Mapping[str, Any], models: Mapping[str, ModelEntry]) -> list[Fault]:
     """Faults of the sections that all models share."""
     if not models:
@@ -62,7 +69,8 @@ def check(document: Mapping[str, Any], models: Mapping[str, ModelEntry]) -> list
         faults.append(Fault("general_settings.master_key", "must come from the environment", remedy))
     names = {str(e.get("model_name")) for e in document["model_list"] if isinstance(e, dict)}
     faults += _check_names(document, names)
-    faults += _check_pass_through(_section(document, "general_settings"), models)
+    faults += _check_pass_through(pass_through(document), models)
+    faults += _check_circles(document)
     own = os.environ.get("ROUNDHOUSE_PORT") or "7000"
     for name, entry in models.items():
         if str(entry.launcher.port) == own:
@@ -114,13 +122,30 @@ def _check_names(document: Mapping[str, Any], names: set[str]) -> list[Fault]:
     return faults
 
 
-def _check_pass_through(section: Mapping[str, Any], models: Mapping[str, ModelEntry]) -> Iterable[Fault]:
+def _check_pass_through(routes: Iterable[Mapping[str, Any]], models: Mapping[str, ModelEntry]) -> Iterable[Fault]:
     bases = {entry.api_base.removesuffix("/v1") for entry in models.values()}
-    for index, route in enumerate(section.get("pass_through_endpoints") or ()):
-        target = str(route.get("target", "")) if isinstance(route, dict) else ""
-        if any(target.startswith(base) for base in bases):
+    for index, route in enumerate(routes):
+        if any(str(route.get("target", "")).startswith(base) for base in bases):
             key = f"general_settings.pass_through_endpoints[{index}].target"
             yield Fault(key, "is an engine of ours", "Remove it: such requests pass residency by.")
+
+
+def _check_circles(document: Mapping[str, Any]) -> Iterable[Fault]:
+    """What would have the gateway call itself."""
+    remedy = "Name the other server: a request would come back here, again and again."
+    addresses = {
+        f"model_list[{index}].litellm_params.api_base": entry["litellm_params"].get("api_base")
+        for index, entry in enumerate(document["model_list"])
+        if isinstance(entry, dict) and isinstance(entry.get("litellm_params"), dict)
+    }
+    for index, route in enumerate(pass_through(document)):
+        addresses[f"general_settings.pass_through_endpoints[{index}].target"] = route.get("target")
+    for key, value in addresses.items():
+        text = str(value or "")
+        if text.startswith("os.environ/"):
+            text = os.environ.get(text.removeprefix("os.environ/"), "")
+        if surroundings.leads_to(text, surroundings.address(os.environ)):
+            yield Fault(key, f"{value!r} is this gateway", remedy)
 
 
 def check_params(params: Mapping[str, Any], launcher: Launcher, at: str) -> list[Fault]:

@@ -68,7 +68,13 @@ def load_settings(path: Path, *, elsewhere: bool = False) -> Settings:
     faults += litellm_rules.check(document, models)
     if faults:
         raise ConfigError(path, faults)
-    return Settings(path=path, residency=residency, models=models, aliases=litellm_rules.aliases(document))
+    return Settings(
+        path=path,
+        residency=residency,
+        models=models,
+        aliases=litellm_rules.aliases(document),
+        pass_through=litellm_rules.pass_through(document),
+    )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, WithJsonSchema
 
@@ -171,9 +171,13 @@ class ModelEntry(Strict):
 
 
 class Settings(Strict):
-    """All of the YAML that Roundhouse reads, after every check. ``aliases``: alias -> model name."""
+    """All of the YAML that Roundhouse reads, after every check.
+
+    ``aliases``: alias -> model name. ``pass_through``: the routes that the YAML adds to LiteLLM's, as they stand there.
+    """
 
     path: Path
     residency: ResidencySettings
     models: dict[str, ModelEntry]
     aliases: dict[str, str] = Field(default_factory=dict)
+    pass_through: tuple[dict[str, Any], ...] = ()

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from roundhouse.config import keys, paths
+from roundhouse.config import keys, paths, surroundings
 from roundhouse.deploy import cluster, pids, service
 
 EXIT_CONFIG = 2
@@ -36,7 +36,7 @@ POLL_S = 0.02
 
 def main() -> int:
     """Run until told to end; EXIT_CONFIG where a person has to do something first."""
-    paths.load_env_file()
+    surroundings.enter(surroundings.Service.SERVER)
     service.begin()
     try:
         if not keys.enabled():

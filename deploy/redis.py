@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
-from roundhouse.config import paths
+from roundhouse.config import paths, surroundings
 from roundhouse.deploy import service
 from roundhouse.deploy.setup.tools import redis_server
 
@@ -41,7 +41,7 @@ def program() -> Path | None:
 
 def main() -> int:
     """Run until told to end."""
-    paths.load_env_file()
+    surroundings.enter(surroundings.Service.SERVER)
     service.begin()
     if os.environ.get("REDIS_URL"):
         return service.idle("redis", "REDIS_URL is set: that server is used, none is started here")

@@ -24,7 +24,7 @@ from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
 
 from roundhouse.config import paths
 from roundhouse.config.load import load_settings
-from roundhouse.hooks import media, reach
+from roundhouse.hooks import media, reach, via
 from roundhouse.hooks.caller import asking
 from roundhouse.hooks.fetching import Fetcher, MediaRefused
 from roundhouse.residency import scope
@@ -58,6 +58,9 @@ SERVED = frozenset(
 """The kinds of calls (litellm.types.utils.CallTypes) that are one question and one answer. Files, batches and stored
 responses would be gone with the engine; a WebSocket session would hold the device while nobody says anything."""
 
+MODERATION = ("moderation", "amoderation")
+"""The one kind of call that LiteLLM makes for a model it does not know: with whatever key it finds for a provider."""
+
 _Call = tuple[scope.LeaseScope | None, str]
 """One of LiteLLM's calls. Its id alone would not do: a client may choose it, also one that another request has."""
 
@@ -80,6 +83,8 @@ class ResidencyHook(CustomLogger):
     ) -> None:
         """Refuse what cannot be gated. Never waits: this runs before rate limits and is not cancelled."""
         model = data.get("model")
+        if getattr(call_type, "value", call_type) in MODERATION and not _is_of_the_yaml(model):
+            raise _refusal(Refused("not_served", f"{model} is no model of the YAML: it moderates nothing", 400))
         if isinstance(model, str) and "," in model:
             message = f"one model a request, not a list of them: {model!r}"
             raise HTTPException(400, detail={"error": message})
@@ -88,6 +93,7 @@ class ResidencyHook(CustomLogger):
         """Wait until the deployment's engine is resident, unless the cache is going to answer."""
         model = self._model_of(kwargs)
         if model is None:
+            _mark(kwargs)
             return
         call, task = _call(kwargs), asyncio.current_task()
         assert task is not None
@@ -241,6 +247,21 @@ def _refusal(refused: Refused) -> HTTPException:
 def _address(url: str) -> tuple[str | None, int | None]:
     parts = urlsplit(url)
     return parts.hostname, parts.port
+
+
+def _is_of_the_yaml(model: Any) -> bool:
+    """Whether LiteLLM would choose a deployment for ``model``."""
+    from litellm.proxy.proxy_server import llm_router  # a name that is bound when the gateway is up
+
+    return isinstance(model, str) and llm_router is not None and bool(llm_router.get_model_list(model_name=model))
+
+
+def _mark(kwargs: dict[str, Any]) -> None:
+    """Have a call to a server that is not ours say where it comes from, should it lead back here."""
+    request = kwargs.get("proxy_server_request") or {}
+    given = {str(name).lower(): str(value) for name, value in (request.get("headers") or {}).items()}
+    if header := via.onward(given, via.own()):
+        kwargs["extra_headers"] = {**(kwargs.get("extra_headers") or {}), via.HEADER: header}
 
 
 def _is_stream(result: Any) -> bool:

@@ -7,6 +7,7 @@ refused. It never imports LiteLLM.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -14,11 +15,11 @@ import sys
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from roundhouse.config import address, cors, keys, paths, proxies
+from roundhouse.config import address, cors, keys, paths, proxies, surroundings
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.deploy import pids
 from roundhouse.deploy.redis import redis_url
-from roundhouse.hooks import reach
+from roundhouse.hooks import reach, via
 from roundhouse.proxy.database import ready
 
 EXIT_FAILED, EXIT_CONFIG = 1, 2
@@ -40,7 +41,7 @@ llama.cpp's alike. A new one on loopback costs 0.1 ms."""
 
 
 def prepare_environment(config: str, workers: int, origins: str) -> None:
-    """Set what LiteLLM reads from the environment; what the user has set wins."""
+    """Set what LiteLLM reads from the environment; what stands in ``.env`` wins."""
     defaults = {
         "LITELLM_MODE": "PRODUCTION",  # do not read a .env of its own
         "LITELLM_LOG": "ERROR",
@@ -64,6 +65,8 @@ def prepare_environment(config: str, workers: int, origins: str) -> None:
         os.environ.setdefault(name, value)
     os.environ.setdefault("REDIS_URL", redis_url())
     os.environ["CONFIG_FILE_PATH"] = config
+    os.environ[via.IDENTITY] = identity = secrets.token_hex(8)
+    os.environ["OPENAI_CUSTOM_HEADERS"] = f"{via.HEADER}: {identity}"  # where LiteLLM forgets what the hook has added
     if workers > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # else /metrics tells of one worker only
         folder = paths.run_dir() / "prometheus"
         shutil.rmtree(folder, ignore_errors=True)
@@ -96,7 +99,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def main() -> int:
     """Check the settings, open the port, keep the workers alive until SIGTERM; the exit code."""
-    paths.load_env_file()
+    surroundings.enter(surroundings.Service.GATEWAY)
     try:
         settings = load_settings(paths.config_file())
         host, port, workers = address.host(), paths.port(), paths.workers()

@@ -10,9 +10,12 @@ import signal
 import sys
 
 from roundhouse.config import keys
+from roundhouse.hooks import via
 from roundhouse.proxy import noise
 from roundhouse.proxy.database import ready
+from roundhouse.proxy.door import Door
 from roundhouse.proxy.gateway import Gateway
+from roundhouse.proxy.served import Routes
 
 PR_SET_PDEATHSIG = 1
 
@@ -35,8 +38,11 @@ def build() -> Gateway:
     from roundhouse.proxy.routes import router
 
     noise.quieten()
-    gateway = Gateway(app, on_starting=_database if keys.enabled() else None, on_started=hook.connect)
-    app.include_router(router(lambda: gateway.backstop, load_settings(paths.config_file()).aliases))
+    settings = load_settings(paths.config_file())
+    routes = Routes(keys=keys.enabled(), extra=settings.pass_through)
+    on_starting = _database if keys.enabled() else None
+    gateway = Gateway(app, Door(routes, via.own()), on_starting=on_starting, on_started=hook.connect)
+    app.include_router(router(lambda: gateway.backstop, settings.aliases))
     return gateway
 
 

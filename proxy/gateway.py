@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from roundhouse.proxy import errors, late_errors
+from roundhouse.proxy.door import Answer, Door
 from roundhouse.residency import scope as lease_scope
 from roundhouse.residency.scope import LeaseScope
 
@@ -22,12 +23,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MAX_BODY_BYTES = 64 * 2**20
 """Some pictures as data URIs fit; what is larger would only fill the worker's memory."""
 
-CLOSED = ("/vllm/", "/openai_passthrough/", "/get/latest_release_info")
-"""LiteLLM's routes that would reach an engine past the gate, or a host on the internet to see if there is news."""
-
-CLOSED_WITHOUT_KEYS = ("/ui", "/sso/")
-"""LiteLLM's admin UI, which is nothing without a database."""
-
 
 class TooLarge(Exception):
     """The request's body is longer than MAX_BODY_BYTES."""
@@ -36,17 +31,22 @@ class TooLarge(Exception):
 class Gateway:
     """Wraps LiteLLM's ASGI app. ``backstop`` counts leases that no hook gave back; it should stay 0.
 
+    What ``door`` does not admit never reaches LiteLLM, whoever asks: it is answered before a key is looked at.
     ``on_starting`` is awaited before LiteLLM starts; there is one where there are virtual keys.
     ``on_started`` is called once LiteLLM is up.
     """
 
     def __init__(
-        self, app: App, on_starting: Callable[[], Awaitable[None]] | None, on_started: Callable[[], None]
+        self,
+        app: App,
+        door: Door,
+        on_starting: Callable[[], Awaitable[None]] | None,
+        on_started: Callable[[], None],
     ) -> None:
         self._app = app
+        self._door = door
         self._on_starting = on_starting
         self._on_started = on_started
-        self._closed = CLOSED if on_starting else CLOSED + CLOSED_WITHOUT_KEYS
         self.backstop = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,19 +56,18 @@ class Gateway:
                 await self._on_starting()
             await self._app(scope, receive, self._watching_start(send))
             return
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        path: str = scope["path"]
-        if path == "/metrics":  # LiteLLM redirects to it, and Prometheus' scrape without its key
+        if scope["type"] == "http" and scope["path"] == "/metrics":
+            # LiteLLM redirects to it, and Prometheus follows without its key.
             scope = {**scope, "path": "/metrics/", "raw_path": b"/metrics/"}
-        if any(path == closed.rstrip("/") or path.startswith(closed) for closed in self._closed):
-            await _answer(send, 404, {}, errors.body(f"no route {path}", "invalid_request_error", "not_found"))
+        admitted = self._door.admit(scope)
+        if isinstance(admitted, Answer):
+            await _turn_away(scope, receive, send, admitted)
             return
+        scope = admitted
         exchange = LeaseScope()
         token = lease_scope.current.set(exchange)
         body = _Body(scope, receive)
-        response = _Response(send, exchange, late_errors.Stream(path))
+        response = _Response(send, exchange, late_errors.Stream(scope["path"]))
         try:
             if body.declared > MAX_BODY_BYTES:
                 raise TooLarge
@@ -82,7 +81,7 @@ class Gateway:
             left = await exchange.close()
             if left:
                 self.backstop += left
-                log.warning("event=backstop path=%s leases=%d", path, left)
+                log.warning("event=backstop path=%s leases=%d", scope["path"], left)
 
     def _watching_start(self, send: Send) -> Send:
         async def watched(message: Message) -> None:
@@ -145,6 +144,19 @@ class _Response:
             return
         status, headers, content = better
         await _answer(self._send, status, headers, content, start["headers"])
+
+
+async def _turn_away(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:
+    """Send ``answer``; to a WebSocket before there is one."""
+    if scope["type"] == "websocket":
+        await receive()
+
+        async def denial(message: Message) -> None:
+            await send({**message, "type": f"websocket.{message['type']}"})
+
+        await _answer(denial, answer.status, answer.headers, answer.content)
+    else:
+        await _answer(send, answer.status, answer.headers, answer.content)
 
 
 async def _answer(

@@ -101,11 +101,11 @@ def main() -> int:
         from roundhouse.residency import service
 
         return service.main(int(sys.argv[sys.argv.index("--fd") + 1]))
-    from roundhouse.config import paths
+    from roundhouse.config import paths, surroundings
     from roundhouse.deploy import pids
 
+    surroundings.enter(surroundings.Service.RESIDENCY)
     pids.record("residency")
-    paths.load_env_file()
     return supervise(listen(paths.control_socket()))
 
 

@@ -68,7 +68,7 @@ def test_every_required_setting_of_litellm_is_documented() -> None:
 
 
 def test_every_environment_variable_that_the_code_reads_is_documented() -> None:
-    internal = {"ROUNDHOUSE_STACK", "ROUNDHOUSE_PYTHON"}
+    internal = {"ROUNDHOUSE_STACK", "ROUNDHOUSE_PYTHON", "ROUNDHOUSE_GATEWAY_ID"}
     code = "\n".join(p.read_text(encoding="utf-8") for p in ROOT.glob("[a-z]*/**/*.py") if "tests" not in p.parts)
     read = set(re.findall(r"\"(ROUNDHOUSE_[A-Z_]+)\"", code)) - internal
     assert not {name for name in read if name not in DOCS}
