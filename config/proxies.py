@@ -8,7 +8,12 @@ from collections.abc import Iterable, Mapping
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """As every client writes it: some compare names, some addresses, and none reads 127.0.0.0/8 alike."""
 
-VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
+VARIABLES = tuple(case for name in ("http_proxy", "https_proxy", "all_proxy") for case in (name, name.upper()))
+
+
+def named(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that name a proxy."""
+    return {name: value for name in VARIABLES if (value := environment.get(name, ""))}
 
 
 def bypassing(environment: Mapping[str, str], more: Iterable[str] = ()) -> dict[str, str]:
@@ -26,8 +31,7 @@ def without_library(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that name a SOCKS proxy, where this Python has no library for one: no HTTP client can be made."""
     if importlib.util.find_spec("socksio") is not None:
         return {}
-    names = [case for name in VARIABLES for case in (name, name.upper())]
-    return {name: value for name in names if (value := environment.get(name, "")).lower().startswith("socks")}
+    return {name: value for name, value in named(environment).items() if value.lower().startswith("socks")}
 
 
 def said(found: Mapping[str, str]) -> str:

@@ -127,7 +127,7 @@ class Fetcher:
             found = []
         own = {it.address.split("%")[0] for group in psutil.net_if_addrs().values() for it in group}
         if not found or not all(self._reach.allows(it, admin=admin, own=own) for it in found):
-            raise MediaRefused(f"{host} has no public address; docs/network.md says how to open others")
+            raise MediaRefused(f"no public address is known for {host}; docs/network.md says how to open others")
         return found
 
 

@@ -156,7 +156,9 @@ def test_up_finds_the_gateway_on_an_ipv6_address_behind_dead_proxies_and_no_page
         up = roundhouse(stack, "up", "--detach")
         assert up.returncode == 0, up.stdout + up.stderr
         assert f"Roundhouse answers at http://[::1]:{stack.port}/v1 " in up.stdout
-        assert f"OPENAI_BASE_URL=http://[::1]:{stack.port}/v1" in shlex.split(roundhouse(stack, "env").stdout)
+        said = shlex.split(roundhouse(stack, "env").stdout)
+        assert f"OPENAI_BASE_URL=http://[::1]:{stack.port}/v1" in said
+        assert "no_proxy=127.0.0.1,localhost,::1" in said, "curl asks the proxy of its shell else"
         assert stack.chat("a", "?").status_code == 200
         assert roundhouse(stack, "status").returncode == 0
         answer = stack.http.get("/v1/models", headers={"origin": "http://localhost:3000"})
