@@ -18,7 +18,14 @@ LIMIT_BYTES = 10 * 2**30
 RECENT_S = 2 * 86400.0
 """What was used since stays whatever its size: an engine may be reading it. Linux notes a use once a day at most."""
 
-SHELVES = ("vllm/torch_compile_cache", "vllm/torch_compile_cache/torch_aot_compile", "inductor", "triton", "humming", "tilelang")
+SHELVES = (
+    "vllm/torch_compile_cache",
+    "vllm/torch_compile_cache/torch_aot_compile",
+    "inductor",
+    "triton",
+    "humming",
+    "tilelang",
+)
 """The folders whose entries are each of use without the others."""
 
 
