@@ -265,16 +265,39 @@ CALLS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("path", CALLS)
+FORMS: dict[str, dict[str, Any]] = {
+    "/v1/audio/transcriptions": {"file": ("a.wav", b"RIFF", "audio/wav")},
+    "/v1/images/edits": {"image": ("a.png", b"\x89PNG", "image/png")},
+}
+
+
+@pytest.mark.parametrize("path", [*CALLS, *FORMS])
 def test_a_call_that_leads_back_here_ends_at_its_first_step(
     stack: Stack, detour: Recorder, keys: dict[str, str], path: str
 ) -> None:
     before = len(detour.asked)
-    headers = {"authorization": f"Bearer {keys['wide']}"}
-    answer = httpx.post(stack.url + path, json={"model": "self", **CALLS[path]}, headers=headers, timeout=60)
+    answer = call_self(stack, keys, path)
     assert answer.status_code >= 400
     assert "this gateway itself" in answer.text
     assert len(detour.asked) - before == 1
+
+
+@pytest.mark.parametrize("path", [*CALLS, *FORMS])
+def test_a_circle_of_two_gateways_ends_too(stack: Stack, detour: Recorder, keys: dict[str, str], path: str) -> None:
+    """What was sent on by another gateway names it when it is sent on again; or it is not sent on."""
+    before = len(detour.asked)
+    answer = call_self(stack, keys, path, **{"x-roundhouse-via": "another"})
+    assert answer.status_code >= 400
+    assert all("another" in it.headers["x-roundhouse-via"] for it in detour.asked[before:])
+
+
+def call_self(stack: Stack, keys: dict[str, str], path: str, **headers: str) -> httpx.Response:
+    """Ask for the model that is this gateway, by a detour."""
+    headers["authorization"] = f"Bearer {keys['wide']}"
+    if path in FORMS:
+        form = {"model": "self", "prompt": "x"}
+        return httpx.post(stack.url + path, data=form, files=FORMS[path], headers=headers, timeout=60)
+    return httpx.post(stack.url + path, json={"model": "self", **CALLS[path]}, headers=headers, timeout=60)
 
 
 def test_a_gateway_behind_a_gateway_is_answered(stack: Stack, keys: dict[str, str]) -> None:
