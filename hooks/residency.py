@@ -102,13 +102,8 @@ class ResidencyHook(CustomLogger):
         call, task = _call(kwargs), asyncio.current_task()
         assert task is not None
         if self._has(call, task, model):
-<<<<<<< ours
             await self._bring(kwargs)  # a call inside a call: /v1/messages runs as a chat completion
             return
-        kind = getattr(call_type, "value", call_type)
-=======
-            return  # a call inside a call: /v1/messages runs as a chat completion
->>>>>>> theirs
         if kind not in SERVED:
             text = f"{model} is for single requests: there are no files, batches, sessions or pass-through for it"
             raise _refusal(Refused("not_served", text, 400))

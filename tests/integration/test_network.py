@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.litellm, pytest.mark.timeout(
 
 DEAD = "http://127.0.0.1:9"
 PROXIES = {name: DEAD for word in ("http", "https") for name in (f"{word}_proxy", f"{word.upper()}_PROXY")}
-SOCKS = {name: "socks5://127.0.0.1:9" for name in ("all_proxy", "ALL_PROXY")}
+SOCKS = dict.fromkeys(("all_proxy", "ALL_PROXY"), "socks5://127.0.0.1:9")
 PAGE = "http://localhost:5173"
 
 POOLS_KEEP_S = 5.5
@@ -278,7 +278,7 @@ async def test_an_error_after_a_ping_is_one_that_each_sdk_knows(stack: Stack) ->
 
     async def chat() -> str:
         async with stack.async_client() as client:
-            with pytest.raises(openai.APIError) as caught:
+            with pytest.raises(openai.APIError) as caught:  # noqa: PT012
                 words = [{"role": "user", "content": "?"}]
                 async for _ in await client.chat.completions.create(model="never", messages=words, stream=True):  # type: ignore[call-overload]
                     pass
@@ -295,7 +295,7 @@ async def test_an_error_after_a_ping_is_one_that_each_sdk_knows(stack: Stack) ->
 
     async def messages() -> str:
         async with anthropic.AsyncAnthropic(base_url=stack.url, api_key=stack.key, max_retries=0) as client:
-            with pytest.raises(anthropic.APIStatusError) as caught:
+            with pytest.raises(anthropic.APIStatusError) as caught:  # noqa: PT012
                 words = [{"role": "user", "content": "?"}]
                 async for _ in await client.messages.create(model="never", max_tokens=8, messages=words, stream=True):  # type: ignore[call-overload]
                     pass
