@@ -122,14 +122,19 @@ def names(text: str, *, launchers: bool = False) -> set[str]:
 
 def texts(config: Path) -> Iterator[str]:
     """The YAML at ``config`` and those that it includes. One that cannot be read names nothing: others say so."""
-    try:
-        text = config.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return
-    yield text
-    for files in _INCLUDED.findall(text):
-        for name in _FILE.findall(files):
-            yield from texts(config.parent / name)
+    left, seen = [config], set[Path]()
+    while left:
+        path = left.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        yield text
+        names = (name for files in _INCLUDED.findall(text) for name in _FILE.findall(files))
+        left += [(folder / name).resolve() for name in names for folder in {path.parent, config.parent}]
 
 
 def of_service(service: Service) -> dict[str, str]:
