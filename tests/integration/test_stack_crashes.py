@@ -137,7 +137,7 @@ def test_an_engine_that_cannot_start_is_refused_with_its_last_words(stack: Stack
 def test_an_engine_that_never_answers_is_given_up_after_its_timeout(stack: Stack) -> None:
     response = ask(stack, "deaf")
     assert response.status_code == 503
-    assert "did not answer within 1 s" in response.json()["error"]["message"]
+    assert "was not ready within 1 s" in response.json()["error"]["message"]
     assert ask(stack).status_code == 200
 
 
