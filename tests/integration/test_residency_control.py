@@ -72,7 +72,7 @@ async def test_cancelling_a_wait_lets_the_start_go_on_until_another_model_is_wan
         lease = await client.acquire("b")
         assert state(r, "a") is State.STOPPED
         assert not r.launchers["a"].alive
-        lease.close()
+        lease.release()
         await client.aclose()
 
 
