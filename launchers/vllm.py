@@ -39,7 +39,7 @@ QUIET_PATHS = "/health,/metrics,/is_sleeping"
 SLEEP_MODE = "--enable-sleep-mode"
 
 MEDIA_DOMAINS, NO_DOMAIN = "--allowed-media-domains", "media.invalid"
-"""The gateway fetches what a request names by URL (hooks/fetching.py): should one slip through, vLLM fetches nothing."""
+"""The gateway fetches what a request names by URL (hooks/fetching.py): if one slips through, vLLM fetches nothing."""
 
 PATIENCE, PATIENCE_MIN_S = 3.0, 30.0
 """A forked start that takes so many times the longest one seen, and at least so long, is given up for a stock one."""
