@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -276,35 +276,39 @@ def test_a_picture_that_was_asked_about_before_is_answered_from_the_cache(stack:
 async def test_an_error_after_a_ping_is_one_that_each_sdk_knows(stack: Stack) -> None:
     """BerriAI/litellm-docs#929: the status is 200 by then; the cause has to be where clients look."""
 
+    words: Any = [{"role": "user", "content": "?"}]
+
+    async def read(stream: AsyncIterator[Any]) -> None:
+        async for _ in stream:
+            pass
+
     async def chat() -> str:
         async with stack.async_client() as client:
-            with pytest.raises(openai.APIError) as caught:  # noqa: PT012
-                words = [{"role": "user", "content": "?"}]
-                async for _ in await client.chat.completions.create(model="never", messages=words, stream=True):  # type: ignore[call-overload]
-                    pass
+            stream = await client.chat.completions.create(model="never", messages=words, stream=True)
+            with pytest.raises(openai.APIError) as caught:
+                await read(stream)
         assert (caught.value.type, caught.value.code) == ("residency_error", "model_failed")
         return caught.value.message
 
     async def responses() -> str:
         async with stack.async_client() as client:
+            stream = await client.responses.create(model="never", input="?", stream=True)
             with pytest.raises(openai.APIError) as caught:
-                async for _ in await client.responses.create(model="never", input="?", stream=True):
-                    pass
+                await read(stream)
         assert (caught.value.type, caught.value.code) == ("residency_error", "model_failed")
         return caught.value.message
 
     async def messages() -> str:
         async with anthropic.AsyncAnthropic(base_url=stack.url, api_key=stack.key, max_retries=0) as client:
-            with pytest.raises(anthropic.APIStatusError) as caught:  # noqa: PT012
-                words = [{"role": "user", "content": "?"}]
-                async for _ in await client.messages.create(model="never", max_tokens=8, messages=words, stream=True):  # type: ignore[call-overload]
-                    pass
+            stream = await client.messages.create(model="never", max_tokens=8, messages=words, stream=True)
+            with pytest.raises(anthropic.APIStatusError) as caught:
+                await read(stream)
         body: Any = caught.value.body
         assert body["error"]["code"] == "model_failed"
         return str(body["error"]["message"])
 
     async def wire() -> str:
-        body = {"model": "never", "messages": [{"role": "user", "content": "?"}], "stream": True}
+        body = {"model": "never", "messages": words, "stream": True}
         headers = {"authorization": f"Bearer {stack.key}"}
         async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=60) as client:
             answer = await client.post("/v1/chat/completions", json=body)
