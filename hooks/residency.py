@@ -58,6 +58,9 @@ responses would be gone with the engine; a WebSocket session would hold the devi
 MODERATION = ("moderation", "amoderation")
 """The one kind of call that LiteLLM makes for a model it does not know: with whatever key it finds for a provider."""
 
+FORGETFUL = ("amoderation", "aspeech", "atranscription")
+"""Kinds of calls that LiteLLM makes without the headers of a call; the client library adds this gateway's own name."""
+
 _Call = tuple[scope.LeaseScope | None, str]
 """One of LiteLLM's calls. Its id alone would not do: a client may choose it, also one that another request has."""
 
@@ -88,14 +91,14 @@ class ResidencyHook(CustomLogger):
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
         """Wait until the deployment's engine is resident, unless the cache is going to answer."""
         model = self._model_of(kwargs)
+        kind = getattr(call_type, "value", call_type)
         if model is None:
-            _mark(kwargs)
+            _mark(kwargs, kind)
             return
         call, task = _call(kwargs), asyncio.current_task()
         assert task is not None
         if self._has(call, task, model):
             return  # a call inside a call: /v1/messages runs as a chat completion
-        kind = getattr(call_type, "value", call_type)
         if kind not in SERVED:
             text = f"{model} is for single requests: there are no files, batches, sessions or pass-through for it"
             raise _refusal(Refused("not_served", text, 400))
@@ -238,10 +241,13 @@ def _is_of_the_yaml(model: Any) -> bool:
     return isinstance(model, str) and llm_router is not None and bool(llm_router.get_model_list(model_name=model))
 
 
-def _mark(kwargs: dict[str, Any]) -> None:
+def _mark(kwargs: dict[str, Any], kind: Any) -> None:
     """Have a call to a server that is not ours say where it comes from, should it lead back here."""
     request = kwargs.get("proxy_server_request") or {}
     given = {str(name).lower(): str(value) for name, value in (request.get("headers") or {}).items()}
+    if kind in FORGETFUL and via.HEADER in given:
+        text = "this request comes from another gateway, and such a request is not sent on: it might come back"
+        raise _refusal(Refused("not_served", text, 400))
     if header := via.onward(given, via.own()):
         kwargs["extra_headers"] = {**(kwargs.get("extra_headers") or {}), via.HEADER: header}
 

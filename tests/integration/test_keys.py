@@ -232,11 +232,11 @@ def test_a_plain_key_is_no_admin(stack: Stack) -> None:
 
 def test_a_long_error_is_readable_for_clients_that_take_it_compressed(stack: Stack) -> None:
     """LiteLLM compresses what its dashboard asks for, errors too, from 500 bytes on."""
-    day = "x" * 1000
-    response = stack.http.get("/auto_router/benchmarks", params={"start_date": day, "end_date": day})
+    params = {"start_date": "2026-01-01", "end_date": "2026-01-02", "timezone": "x" * 1000}
+    response = stack.http.get("/user/daily/activity/aggregated", params=params)
     assert "gzip" in stack.http.headers["accept-encoding"]
-    assert (response.status_code, response.headers.get("content-encoding")) == (400, None)
-    assert day in response.json()["error"]["message"]
+    assert (response.status_code, response.headers.get("content-encoding")) == (422, None)
+    assert "query.timezone" in response.json()["error"]["message"]
 
 
 def test_a_key_that_may_not_switch_is_answered_by_the_resident_model_and_the_cache_only(stack: Stack) -> None:

@@ -64,6 +64,7 @@ def stack(accounts: Recorder, detour: Recorder) -> Iterator[Stack]:
     circle = {"model": "openai/self", "api_key": "os.environ/LITELLM_MASTER_KEY", "api_base": f"{detour.url}/v1"}
     document["model_list"].append({"model_name": "self", "litellm_params": circle})
     document["model_list"][0]["model_info"]["launcher"]["env"]["TOKEN"] = "${MODEL_WEIGHTS_TOKEN}"
+    document["general_settings"]["pass_through_endpoints"] = [{"path": "/weather", "target": f"{accounts.url}/weather"}]
     with Stack(document, shell, keys=True) as it:
         detour.forward = it.url
         yield it
@@ -241,13 +242,19 @@ def test_a_model_elsewhere_is_asked_with_the_key_that_the_yaml_names(
     assert (asked.path, asked.headers["authorization"]) == ("/chat/completions", "Bearer sk-operator-openai")
 
 
+def test_a_pass_through_route_of_the_yaml_is_served(stack: Stack, accounts: Recorder) -> None:
+    before = len(accounts.asked)
+    assert stack.http.get("/weather").status_code == 200
+    assert [(it.method, it.path) for it in accounts.asked[before:]] == [("GET", "/weather")]
+
+
 def test_a_service_has_of_its_callers_variables_what_it_needs_and_what_the_yaml_names(stack: Stack) -> None:
     names = {service: set(stack.worker(service).environ()) for service in ("proxy", "residency")}
     shell = {name for name in stack.env if name.endswith(("_API_KEY", "_API_BASE", "_BASE_URL", "_TOKEN"))}
     shell |= {"LITELLM_UNHEARD_OF", "AWS_SECRET_ACCESS_KEY"}
     named = {f"{provider}_{it}" for provider in MODELS for it in ("API_KEY", "API_BASE", "BASE_URL")}
     assert names["proxy"] & shell == named
-    assert names["residency"] & shell == named | {"MODEL_WEIGHTS_TOKEN"}
+    assert names["residency"] & shell == {"MODEL_WEIGHTS_TOKEN"}
 
 
 # --- circles -------------------------------------------------------------------------------------------
@@ -265,16 +272,39 @@ CALLS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("path", CALLS)
+FORMS: dict[str, dict[str, Any]] = {
+    "/v1/audio/transcriptions": {"file": ("a.wav", b"RIFF", "audio/wav")},
+    "/v1/images/edits": {"image": ("a.png", b"\x89PNG", "image/png")},
+}
+
+
+@pytest.mark.parametrize("path", [*CALLS, *FORMS])
 def test_a_call_that_leads_back_here_ends_at_its_first_step(
     stack: Stack, detour: Recorder, keys: dict[str, str], path: str
 ) -> None:
     before = len(detour.asked)
-    headers = {"authorization": f"Bearer {keys['wide']}"}
-    answer = httpx.post(stack.url + path, json={"model": "self", **CALLS[path]}, headers=headers, timeout=60)
+    answer = call_self(stack, keys, path)
     assert answer.status_code >= 400
     assert "this gateway itself" in answer.text
     assert len(detour.asked) - before == 1
+
+
+@pytest.mark.parametrize("path", [*CALLS, *FORMS])
+def test_a_circle_of_two_gateways_ends_too(stack: Stack, detour: Recorder, keys: dict[str, str], path: str) -> None:
+    """What was sent on by another gateway names it when it is sent on again; or it is not sent on."""
+    before = len(detour.asked)
+    answer = call_self(stack, keys, path, **{"x-roundhouse-via": "another"})
+    assert answer.status_code >= 400
+    assert all("another" in it.headers["x-roundhouse-via"] for it in detour.asked[before:])
+
+
+def call_self(stack: Stack, keys: dict[str, str], path: str, **headers: str) -> httpx.Response:
+    """Ask for the model that is this gateway, by a detour."""
+    headers["authorization"] = f"Bearer {keys['wide']}"
+    if path in FORMS:
+        form = {"model": "self", "prompt": "x"}
+        return httpx.post(stack.url + path, data=form, files=FORMS[path], headers=headers, timeout=60)
+    return httpx.post(stack.url + path, json={"model": "self", **CALLS[path]}, headers=headers, timeout=60)
 
 
 def test_a_gateway_behind_a_gateway_is_answered(stack: Stack, keys: dict[str, str]) -> None:

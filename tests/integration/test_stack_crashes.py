@@ -180,4 +180,5 @@ def test_engines_answer_on_loopback_only_and_only_with_their_key(stack: Stack) -
 
 
 def test_pass_through_routes_are_closed(stack: Stack) -> None:
-    assert stack.http.get("/vllm/health").status_code == 404
+    refused = stack.http.get("/vllm/health")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "not_served")

@@ -46,6 +46,7 @@ def engine(name: str, gib: int, folder: Path, *flags: str, **more: Any) -> dict[
         "args": [f"--fake={sizes} --start-delay {START_S} {' '.join(flags)}"],
         "memory": f"{gib}GiB",
         "stop_grace_s": 2,
+        "env": {"FAKE_CARD": "${FAKE_CARD}"},
     }
     return model(name, spec | more)
 

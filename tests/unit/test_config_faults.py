@@ -224,6 +224,20 @@ CASES: dict[str, tuple[Change, str, str]] = {
         "general_settings.pass_through_endpoints[0].target",
         "pass residency by",
     ),
+    "a model that is this gateway": (
+        lambda d: d["model_list"].append(
+            {"model_name": "x", "litellm_params": {"model": "openai/x", "api_base": "http://localhost:7000/v1"}}
+        ),
+        "model_list[3].litellm_params.api_base",
+        "come back here",
+    ),
+    "a pass-through to this gateway": (
+        lambda d: d["general_settings"].update(
+            pass_through_endpoints=[{"path": "/x", "target": "http://127.0.0.1:7000/x"}]
+        ),
+        "general_settings.pass_through_endpoints[0].target",
+        "come back here",
+    ),
 }
 
 
