@@ -27,7 +27,7 @@ ANYBODY = (
 """What a program needs to run, and ours. A trailing ``*`` stands for any rest of a name."""
 
 SECRETS = "LITELLM_MASTER_KEY LITELLM_SALT_KEY REDIS_PASSWORD REDIS_URL DATABASE_URL"
-"""What the services tell each other apart by; residency and the others look whether they are there."""
+"""By which the services find and know each other. Engines do not get them: launchers/environment.py."""
 
 GATEWAY = (
     "UI_USERNAME UI_PASSWORD LITELLM_LOG LITELLM_LICENSE PROXY_BATCH_WRITE_AT PRISMA_QUERY_ENGINE_BINARY"
@@ -59,7 +59,7 @@ class Service(Enum):
     """For ``up``, from which each service takes its own."""
 
 
-_OF_LITELLM = re.compile(r"os\.environ/(\w+)")
+_OF_LITELLM = re.compile(r"(?:os\.environ|oidc/env)/(\w+)")
 _OF_LAUNCHERS = re.compile(r"\$\{(\w+)\}")
 _INCLUDED = re.compile(r"^include:[ \t]*(?:#.*)?\n((?:[ \t]*(?:-.*|#.*)?\n?)+)", re.MULTILINE)
 _FILE = re.compile(r"""^[ \t]*-[ \t]*['"]?([^'"#\n]+?)['"]?[ \t]*(?:#.*)?$""", re.MULTILINE)
@@ -115,9 +115,14 @@ def leads_to(url: str, gateway: tuple[str, int] | None) -> bool:
     return theirs == port and (loopback or name == host)
 
 
-def names(text: str, *, launchers: bool = False) -> set[str]:
-    """The variables that a YAML's ``text`` names: for LiteLLM, and with ``launchers`` for engines."""
-    return set(_OF_LITELLM.findall(text)) | (set(_OF_LAUNCHERS.findall(text)) if launchers else set())
+def names(service: Service, text: str) -> set[str]:
+    """What a YAML's ``text`` names for ``service``: in LiteLLM's way for the gateway, in launchers' for residency."""
+    patterns = {
+        Service.GATEWAY: (_OF_LITELLM,),
+        Service.RESIDENCY: (_OF_LAUNCHERS,),
+        Service.ALL: (_OF_LITELLM, _OF_LAUNCHERS),
+    }
+    return {name for pattern in patterns.get(service, ()) for name in pattern.findall(text)}
 
 
 def texts(config: Path) -> Iterator[str]:
@@ -133,19 +138,19 @@ def texts(config: Path) -> Iterator[str]:
         except (OSError, UnicodeDecodeError):
             continue
         yield text
-        names = (name for files in _INCLUDED.findall(text) for name in _FILE.findall(files))
-        left += [(folder / name).resolve() for name in names for folder in {path.parent, config.parent}]
+        included = (name for files in _INCLUDED.findall(text) for name in _FILE.findall(files))
+        left += [(folder / name).resolve() for name in included for folder in {path.parent, config.parent}]
 
 
 def of_service(service: Service) -> dict[str, str]:
     """What ``service`` gets here and now. Reads ``.env`` and the YAML."""
     env_file = paths.env_file_settings()
     merged = env_file | os.environ
-    launchers = service in (Service.RESIDENCY, Service.ALL)
-    chosen = merged.get("ROUNDHOUSE_CONFIG")
-    config = Path(chosen).expanduser().absolute() if chosen else paths.config_file()
-    found = () if service is Service.SERVER else texts(config)
-    named = {name for text in found for name in names(text, launchers=launchers)}
+    named: set[str] = set()
+    if service is not Service.SERVER:
+        chosen = merged.get("ROUNDHOUSE_CONFIG")
+        config = Path(chosen).expanduser().absolute() if chosen else paths.config_file()
+        named = {name for text in texts(config) for name in names(service, text)}
     return made(service, os.environ, env_file, named, address(merged))
 
 

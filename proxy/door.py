@@ -14,6 +14,9 @@ from roundhouse.residency.client import Refused
 
 Scope = MutableMapping[str, Any]
 
+_VIA = via.HEADER.encode()
+_PREFLIGHT = b"access-control-request-method"
+
 SHOWN = 200
 """So many characters of a path are repeated in a refusal."""
 
@@ -35,15 +38,15 @@ class Door:
 
     def __init__(self, routes: Routes, identity: str) -> None:
         self._routes = routes
-        self._identity = identity.encode()
+        self._identity = identity
 
     def admit(self, scope: Scope) -> Scope | Answer:
         """The scope that LiteLLM gets, or the answer. The path is looked at as LiteLLM will: decoded."""
         if scope["type"] != "http":
             return _not_served(WEBSOCKET)
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        seen = headers.get(via.HEADER.encode())
-        if seen is not None and via.circular(seen.decode("latin-1"), self._identity.decode()):
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        seen = b",".join(value for name, value in headers if name == _VIA)
+        if seen and via.circular(seen.decode("latin-1"), self._identity):
             return _not_served(CIRCLE)
         method, path = scope["method"], scope["path"]
         decision = self._routes.decide(method, path)
@@ -51,7 +54,7 @@ class Door:
             return scope
         if decision.path is not None:
             return {**scope, "path": decision.path, "raw_path": quote(decision.path).encode()}
-        if decision.methods and method == "OPTIONS" and b"access-control-request-method" in headers:
+        if decision.methods and method == "OPTIONS" and _PREFLIGHT in {name for name, _ in headers}:
             return scope  # a browser asks whether it may; LiteLLM's CORS layer answers, no route does
         where = f"{method} {path[:SHOWN]}"
         if decision.methods:

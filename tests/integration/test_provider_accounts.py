@@ -64,6 +64,7 @@ def stack(accounts: Recorder, detour: Recorder) -> Iterator[Stack]:
     circle = {"model": "openai/self", "api_key": "os.environ/LITELLM_MASTER_KEY", "api_base": f"{detour.url}/v1"}
     document["model_list"].append({"model_name": "self", "litellm_params": circle})
     document["model_list"][0]["model_info"]["launcher"]["env"]["TOKEN"] = "${MODEL_WEIGHTS_TOKEN}"
+    document["general_settings"]["pass_through_endpoints"] = [{"path": "/weather", "target": f"{accounts.url}/weather"}]
     with Stack(document, shell, keys=True) as it:
         detour.forward = it.url
         yield it
@@ -241,13 +242,19 @@ def test_a_model_elsewhere_is_asked_with_the_key_that_the_yaml_names(
     assert (asked.path, asked.headers["authorization"]) == ("/chat/completions", "Bearer sk-operator-openai")
 
 
+def test_a_pass_through_route_of_the_yaml_is_served(stack: Stack, accounts: Recorder) -> None:
+    before = len(accounts.asked)
+    assert stack.http.get("/weather").status_code == 200
+    assert [(it.method, it.path) for it in accounts.asked[before:]] == [("GET", "/weather")]
+
+
 def test_a_service_has_of_its_callers_variables_what_it_needs_and_what_the_yaml_names(stack: Stack) -> None:
     names = {service: set(stack.worker(service).environ()) for service in ("proxy", "residency")}
     shell = {name for name in stack.env if name.endswith(("_API_KEY", "_API_BASE", "_BASE_URL", "_TOKEN"))}
     shell |= {"LITELLM_UNHEARD_OF", "AWS_SECRET_ACCESS_KEY"}
     named = {f"{provider}_{it}" for provider in MODELS for it in ("API_KEY", "API_BASE", "BASE_URL")}
     assert names["proxy"] & shell == named
-    assert names["residency"] & shell == named | {"MODEL_WEIGHTS_TOKEN"}
+    assert names["residency"] & shell == {"MODEL_WEIGHTS_TOKEN"}
 
 
 # --- circles -------------------------------------------------------------------------------------------

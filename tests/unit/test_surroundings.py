@@ -120,10 +120,15 @@ def test_the_names_in_a_yaml_and_in_those_that_it_includes_are_found(tmp_path: P
     (tmp_path / "cloud.yaml").write_text("x: os.environ/CLOUD")
     (tmp_path / "third.yaml").write_text("x: os.environ/THIRD")
     (tmp_path / "not.yaml").write_text("x: os.environ/NOT")
-    found = {name for text in surroundings.texts(tmp_path / "main.yaml") for name in surroundings.names(text)}
-    assert found == {"A_KEY", "MORE", "CLOUD", "THIRD"}
-    text = (tmp_path / "main.yaml").read_text()
-    assert surroundings.names(text, launchers=True) == {"A_KEY", "B_TOKEN"}
+    texts = list(surroundings.texts(tmp_path / "main.yaml"))
+
+    def found(service: Service) -> set[str]:
+        return {name for text in texts for name in surroundings.names(service, text)}
+
+    of_litellm = {"A_KEY", "MORE", "CLOUD", "THIRD"}
+    assert found(Service.GATEWAY) == of_litellm
+    assert found(Service.RESIDENCY) == {"B_TOKEN"}
+    assert found(Service.ALL) == of_litellm | {"B_TOKEN"}
 
 
 def test_a_yaml_that_includes_itself_has_an_end(tmp_path: Path) -> None:
