@@ -19,6 +19,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from roundhouse.proxy.served import Routes
 from tests.support import fakes
 from tests.support.database import require_parts
 from tests.support.recorder import Recorder, recording
@@ -115,8 +116,8 @@ def every_request() -> Iterator[tuple[str, str]]:
         yield from ((method, path) for method in route.methods)
 
 
-async def sweep(stack: Stack, key: str, model: str | None) -> list[int]:
-    """Every route, with ``model``; the statuses of the answers."""
+async def sweep(stack: Stack, key: str, model: str | None, requests: list[tuple[str, str]]) -> list[int]:
+    """Make all ``requests``, with ``model``; the statuses of the answers."""
     slots = asyncio.Semaphore(AT_ONCE)
     limits = httpx.Limits(max_connections=AT_ONCE)
     headers = {"authorization": f"Bearer {key}"}
@@ -126,19 +127,31 @@ async def sweep(stack: Stack, key: str, model: str | None) -> list[int]:
             async with slots, client.stream(method, path, json=body(model)) as answer:
                 return answer.status_code
 
-        return await asyncio.gather(*itertools.starmap(ask, every_request()))
+        return await asyncio.gather(*itertools.starmap(ask, requests))
 
 
-@pytest.mark.parametrize(("whose", "model"), [("narrow", None), ("wide", "gpt-4o"), ("master", "gpt-4o")])
-async def test_no_route_of_litellms_reaches_an_account(
-    stack: Stack, accounts: Recorder, keys: dict[str, str], whose: str, model: str | None
-) -> None:
-    """With the key for one model, which asks for none; and with others, for a model that the YAML does not have."""
+async def test_no_route_of_litellms_reaches_an_account(stack: Stack, accounts: Recorder, keys: dict[str, str]) -> None:
+    """With a key for everything, for a model that the YAML does not have."""
     before = len(accounts.asked)
-    statuses = await sweep(stack, keys[whose], model)
+    statuses = await sweep(stack, keys["wide"], "gpt-4o", list(every_request()))
     assert accounts.asked[before:] == []
     assert len(statuses) > 1000
     assert sum(status == 400 for status in statuses) > 500
+    assert stack.counter("starts") == 0
+
+
+@pytest.mark.parametrize(("whose", "model"), [("narrow", None), ("master", "gpt-4o")])
+async def test_no_route_that_is_served_reaches_an_account_with_any_key(
+    stack: Stack, accounts: Recorder, keys: dict[str, str], whose: str, model: str | None
+) -> None:
+    """The others are refused before the key is looked at. The key for one model asks for none."""
+    routes = Routes(keys=True)
+    before = len(accounts.asked)
+    statuses = await sweep(
+        stack, keys[whose], model, [it for it in every_request() if routes.decide(*it).path is not None]
+    )
+    assert accounts.asked[before:] == []
+    assert len(statuses) > 300
     assert stack.counter("starts") == 0
 
 
@@ -195,14 +208,16 @@ def test_a_route_that_is_refused_is_refused_however_it_is_spelled(
     assert accounts.asked[before:] == []
 
 
-@pytest.mark.parametrize("path", sorted(it.path for it in litellms() if it.kind == "websocket"))
-async def test_no_websocket_is_opened(stack: Stack, keys: dict[str, str], path: str) -> None:
-    url = stack.url.replace("http:", "ws:") + path.replace("{endpoint:path}", "v1/realtime") + "?model=a"
-    with pytest.raises(InvalidStatus) as refused:
-        async with connect(url, additional_headers={"authorization": f"Bearer {keys['wide']}"}):
-            pass
-    assert refused.value.response.status_code == 400
-    assert json.loads(refused.value.response.body or b"")["error"]["code"] == "not_served"
+async def test_no_websocket_is_opened(stack: Stack, keys: dict[str, str]) -> None:
+    paths = [it.path.replace("{endpoint:path}", "v1/realtime") for it in litellms() if it.kind == "websocket"]
+    assert len(paths) > 5
+    for path in paths:
+        url = f"{stack.url.replace('http:', 'ws:')}{path}?model=a"
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(url, additional_headers={"authorization": f"Bearer {keys['wide']}"}):
+                pass
+        assert refused.value.response.status_code == 400, path
+        assert json.loads(refused.value.response.body or b"")["error"]["code"] == "not_served", path
 
 
 def test_a_slash_at_the_end_does_not_turn_a_model_of_ours_into_a_pass_through(
