@@ -97,7 +97,8 @@ def _pattern(names: str) -> re.Pattern[str]:
 def address(environment: Mapping[str, str]) -> tuple[str, int] | None:
     """Where the gateway listens, host and port; ``None`` where the port is none, as others will say."""
     port = environment.get("ROUNDHOUSE_PORT") or str(paths.DEFAULT_PORT)
-    return (environment.get("ROUNDHOUSE_HOST") or "127.0.0.1", int(port)) if port.isdigit() else None
+    host = (environment.get("ROUNDHOUSE_HOST") or "127.0.0.1").strip().strip("[]")  # an IPv6 address may have them
+    return (host, int(port)) if port.isdigit() else None
 
 
 def leads_to(url: str, gateway: tuple[str, int] | None) -> bool:
