@@ -21,7 +21,7 @@ from roundhouse.config import paths
 from roundhouse.launchers.gauge import GaugeError, Reading
 from roundhouse.residency.client import http
 from roundhouse.residency.memory import Memory
-from tests.support.card import FAKES, GIB, Card
+from tests.support.card import CARD_VARIABLES, FAKES, GIB, Card
 from tests.support.stack import free_port
 from tests.support.waiting import until
 
@@ -76,7 +76,8 @@ def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     for part in ("card.py", "pynvml.py"):
         (tmp_path / "driver" / part).symlink_to(FAKES / part)
     port = free_port()
-    launcher = {"kind": "command", "port": port, "argv": ["sleep", "60"], "memory": "9GiB"}
+    named = {name: f"${{{name}}}" for name in CARD_VARIABLES}  # a service gets what the YAML names
+    launcher = {"kind": "command", "port": port, "argv": ["sleep", "60"], "memory": "9GiB", "env": named}
     config = litellm_config([model("m", launcher)], gate=True)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     for name, value in {

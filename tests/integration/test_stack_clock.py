@@ -68,6 +68,7 @@ def stack(folder: Path, card: Any, clock: Clock) -> Iterator[Stack]:
         "args": [f"--fake=--card {folder / 'card.json'} --weights 6G --kv 2G --residual 512M"],
         "memory": "8GiB",
         "stop_grace_s": 2,
+        "env": {name: f"${{{name}}}" for name in ("FAKE_CARD", "FAKE_CLOCK")},  # a service gets what the YAML names
     }
     env = {
         "ROUNDHOUSE_ENGINE_PYTHON": str(fake_vllm.make(folder / "engine", cuda=True)),

@@ -23,6 +23,9 @@ def _load(name: str) -> Any:
 _card = _load("card")
 Card = _card.Card
 OutOfMemory = _card.OutOfMemory
+CARD_VARIABLES = ("FAKE_CARD", "FAKE_CARD_PIDS", "FAKE_CARD_INIT", "FAKE_CARD_LOST")
+"""What the stand-in for NVML's bindings reads."""
+
 GIB = 2**30
 MIB = 2**20
 
