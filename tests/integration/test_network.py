@@ -185,7 +185,10 @@ def test_only_a_page_that_is_named_may_talk_to_the_gateway(stack: Stack, origin:
     asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
     preflight = stack.http.options("/v1/chat/completions", headers={"origin": origin, **asks})
     assert preflight.is_success is may
-    for answer in (preflight, *(stack.http.get(path, headers={"origin": origin}) for path in ("/v1/models", "/v1/models/x"))):
+    for answer in (
+        preflight,
+        *(stack.http.get(path, headers={"origin": origin}) for path in ("/v1/models", "/v1/models/x")),
+    ):
         assert answer.headers.get("access-control-allow-origin") == (origin if may else None)
 
 
