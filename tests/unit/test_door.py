@@ -14,7 +14,7 @@ from roundhouse.proxy.served import Routes
 EXTRA = [
     {"path": "/weather", "target": "http://weather.example"},
     {"path": "/maps/", "target": "http://maps.example", "include_subpath": True, "methods": ["GET"]},
-    {"path": "/v1/files", "target": "http://files.example", "include_subpath": True},
+    {"path": "/v1/files", "target": "http://store.example", "include_subpath": True},
     {"path": "/v1/chat/completions", "target": "http://chat.example"},
 ]
 
