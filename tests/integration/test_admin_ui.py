@@ -35,7 +35,7 @@ USER = "keeper"
 def stack() -> Iterator[Stack]:
     document = fakes.config({"a": [], "b": []}, max_wait_s=60)
     for entry in document["model_list"]:
-        entry["litellm_params"] |= {"input_cost_per_token": 0, "output_cost_per_token": 0}
+        entry["model_info"] |= {"input_cost_per_token": 0, "output_cost_per_token": 0}
     document["general_settings"]["user_api_key_cache_ttl"] = CACHE_S
     if not cluster.parts().complete(postgres=True):
         pytest.skip("no PostgreSQL; './roundhouse test' fetches it")

@@ -44,7 +44,7 @@ def stack() -> Iterator[Stack]:
     document = fakes.config({"a": [], "b": [], "priced": []}, max_wait_s=60)
     for entry in document["model_list"]:
         price = PRICE if entry["model_name"] == "priced" else dict.fromkeys(PRICE, 0)
-        entry["litellm_params"].update(price)
+        entry["model_info"].update(price)
     elsewhere = {"model": "openai/gpt", "api_base": "http://127.0.0.1:9/v1", "api_key": "none"}
     document["model_list"].append({"model_name": "elsewhere", "litellm_params": elsewhere})
     document["router_settings"]["model_group_alias"] = {"second": "b"}

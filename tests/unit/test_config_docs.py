@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from roundhouse.cli.main import COMMANDS
 from roundhouse.config import litellm_rules, paths, schema_export
-from roundhouse.config.load import load_settings
+from roundhouse.config.load import load_settings, read_yaml
 from roundhouse.config.schema import CommandLauncher, Device, ResidencySettings, VllmLauncher
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,3 +131,11 @@ def test_a_bad_number_of_workers_is_said(workers: str, monkeypatch: pytest.Monke
     monkeypatch.setenv("ROUNDHOUSE_WORKERS", workers)
     with pytest.raises(ValueError, match="ROUNDHOUSE_WORKERS"):
         paths.workers()
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
+def test_prices_stand_where_litellm_reads_them_once(path: Path) -> None:
+    """Under ``litellm_params`` it registers them anew at each request, and builds its map of all models anew."""
+    for entry in read_yaml(path)["model_list"]:
+        assert entry["model_info"]["input_cost_per_token"] == entry["model_info"]["output_cost_per_token"] == 0
+        assert not [key for key in entry["litellm_params"] if "cost" in key]
