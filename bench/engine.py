@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import json
 import signal
+from collections.abc import Iterator
+from typing import Any
 
 ANSWER = {
     "id": "chatcmpl-0",
@@ -24,18 +26,21 @@ ANSWER = {
 }
 
 
-def chunk(text: str | None) -> bytes:
-    """One server-sent event of a streamed answer; ``None`` is the last one."""
-    delta = {"content": text} if text is not None else {}
-    choice = {"index": 0, "delta": delta, "finish_reason": None if text is not None else "stop"}
-    body = {
-        "id": "c",
-        "object": "chat.completion.chunk",
-        "created": 0,
-        "model": "trivial",
-        "choices": [choice],
-    }
-    return b"data: " + json.dumps(body).encode() + b"\n\n"
+def event(choices: list[dict[str, Any]], **more: Any) -> bytes:
+    """One server-sent event of a streamed answer, in vLLM's form: no space in it that is not text."""
+    body = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "trivial", "choices": choices, **more}
+    return b"data: " + json.dumps(body, separators=(",", ":")).encode() + b"\n\n"
+
+
+def events(tokens: int, usage: bool) -> Iterator[bytes]:
+    """A streamed answer of ``tokens``; without ``usage`` LiteLLM would count them itself, as it need not for vLLM."""
+    for _ in range(tokens):
+        yield event([{"index": 0, "delta": {"content": "tok "}, "finish_reason": None}])
+    yield event([{"index": 0, "delta": {}, "finish_reason": "stop"}])
+    if usage:
+        counts = {"prompt_tokens": 1, "completion_tokens": tokens, "total_tokens": tokens + 1}
+        yield event([], usage=counts)
+    yield b"data: [DONE]\n\n"
 
 
 class Engine:
@@ -62,7 +67,8 @@ class Engine:
                 await asyncio.sleep(self._delays[path])
                 self._sleeps = path == "/sleep"
             if body.get("stream"):
-                await _stream(writer, int(body.get("max_tokens") or 50))
+                usage = bool((body.get("stream_options") or {}).get("include_usage"))
+                await _stream(writer, events(int(body.get("max_tokens") or 50), usage))
             else:
                 _whole(writer, json.dumps(ANSWER if length else {"is_sleeping": self._sleeps}).encode())
             await writer.drain()
@@ -73,14 +79,12 @@ def _whole(writer: asyncio.StreamWriter, body: bytes) -> None:
     writer.write(head.encode() + body)
 
 
-async def _stream(writer: asyncio.StreamWriter, tokens: int) -> None:
+async def _stream(writer: asyncio.StreamWriter, answer: Iterator[bytes]) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-    for text in [*(["tok "] * tokens), None]:
-        data = chunk(text)
+    for data in answer:
         writer.write(b"%x\r\n%s\r\n" % (len(data), data))
         await writer.drain()
-    data = b"data: [DONE]\n\n"
-    writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data))
+    writer.write(b"0\r\n\r\n")
 
 
 async def main() -> None:

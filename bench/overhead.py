@@ -1,7 +1,8 @@
 """What Roundhouse adds to LiteLLM: the same resident engine through both, in turn, in one run.
 
 Latency and streamed tokens with a real tiny engine; processor time (LiteLLM's worker and residency
-together) with a trivial one. Both gateways have the same settings and share one Redis.
+together) with a trivial one, and how much each carries beside that engine itself. Both gateways have the settings of
+the YAML that is shipped, and share one Redis.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
+from roundhouse.bench import throughput
+from roundhouse.bench.load import Target
 from roundhouse.bench.stack import Stack, free_port, litellm_config, machine, model, stack
 from roundhouse.config import paths
 from roundhouse.launchers.weights import TINY_SCRIPT, tiny_folder
@@ -91,7 +95,7 @@ async def cpu_ms(gateway: Gateway, name: str) -> float:
 
 
 async def measure(plain: Gateway, ours: Gateway, report: Callable[[str], None]) -> dict[str, Any]:
-    """All three figures; the two gateways in turn, each first every other time."""
+    """What a request costs; the two gateways in turn, each first every other time."""
     both = (plain, ours)
     for serial in range(WARM_UP):
         for gateway in both:
@@ -119,7 +123,6 @@ async def measure(plain: Gateway, ours: Gateway, report: Callable[[str], None]) 
         "p50_ms": {"plain": round(median(p50[plain]), 2), "roundhouse": round(median(p50[ours]), 2)},
         "cpu_ms": {"plain": round(median(cpu[plain]), 2), "roundhouse": round(median(cpu[ours]), 2)},
         "tokens_per_s": {"plain": round(median(rate[plain])), "roundhouse": round(median(rate[ours]))},
-        "machine": machine(),
     }
 
 
@@ -177,4 +180,11 @@ async def _run(it: Stack, models: list[dict[str, Any]], report: Callable[[str], 
     for name in ("trivial", "real"):
         report(f"bringing up the {name} engine")
         await ask(ours, name, 0)
-    return await measure(plain, ours, report)
+    figures = await measure(plain, ours, report)
+    targets = {
+        "engine": Target(urlsplit(models[0]["litellm_params"]["api_base"]).port or 0, it.key, "trivial"),
+        "plain": Target(port, it.key, "trivial"),
+        "roundhouse": Target(it.port, it.key, "trivial"),
+    }
+    carried = await throughput.measure(targets, report)
+    return {**figures, **carried, "machine": machine()}

@@ -20,6 +20,9 @@ import httpx
 import psutil
 import yaml
 
+from roundhouse.config import litellm_rules, paths
+from roundhouse.config.load import read_yaml
+
 START_S = 120.0
 """How long a service may take to answer: LiteLLM's imports on a slow machine, and then some."""
 
@@ -46,33 +49,16 @@ def free_port() -> int:
 
 
 def litellm_config(models: list[dict[str, Any]], *, gate: bool, **residency: Any) -> dict[str, Any]:
-    """The settings that ``litellm_config.yaml`` has, for ``models``; without ``gate`` plain LiteLLM."""
-    config: dict[str, Any] = {
-        "model_list": models,
-        "router_settings": {"num_retries": 0, "disable_cooldowns": True},
-        "litellm_settings": {
-            "request_timeout": 900,
-            "cache": True,
-            "enable_caching_on_provider_specific_optional_params": True,
-            "cache_params": {
-                "type": "redis",
-                "url": "os.environ/REDIS_URL",
-                "socket_timeout": 0.3,
-                "supported_call_types": ["acompletion", "aembedding", "aresponses", "anthropic_messages"],
-            },
-        },
-        "general_settings": {
-            "master_key": "os.environ/LITELLM_MASTER_KEY",
-            "cancel_on_disconnect": True,
-            "disable_model_info_refresh": True,
-            "health_check_skip_disabled_background_models": True,
-        },
-    }
-    # LiteLLM's own metrics are on in the YAML that is shipped: they are no cost of ours, so plain LiteLLM has them too.
-    config["litellm_settings"]["callbacks"] = ["prometheus"]
+    """The settings of the YAML that is shipped, for ``models``; without ``gate`` plain LiteLLM with the same ones."""
+    shipped = read_yaml(paths.default_config_file("rtx5080"))
+    config: dict[str, Any] = {"model_list": models}
+    for section in ("router_settings", "litellm_settings", "general_settings"):
+        config[section] = shipped[section]
+    del config["router_settings"]["model_group_alias"]
     if gate:
-        config["litellm_settings"]["callbacks"].insert(0, "roundhouse.hooks.residency.hook")
         config["residency"] = residency
+    else:
+        config["litellm_settings"]["callbacks"].remove(litellm_rules.HOOK)
     return config
 
 
@@ -87,7 +73,13 @@ def model(name: str, launcher: dict[str, Any]) -> dict[str, Any]:
             "api_key": "os.environ/ROUNDHOUSE_ENGINE_KEY",
             "timeout": 900,
         },
-        "model_info": {"mode": "chat", "disable_background_health_check": True, "launcher": launcher},
+        "model_info": {
+            "mode": "chat",
+            "disable_background_health_check": True,
+            "input_cost_per_token": 0,
+            "output_cost_per_token": 0,
+            "launcher": launcher,
+        },
     }
 
 

@@ -24,7 +24,7 @@ from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
 
 from roundhouse.config import paths
 from roundhouse.config.load import load_settings
-from roundhouse.hooks import media, reach, via
+from roundhouse.hooks import media, reach, shared_client, via
 from roundhouse.hooks.caller import asking
 from roundhouse.hooks.fetching import Fetcher, MediaRefused
 from roundhouse.residency import scope
@@ -169,6 +169,7 @@ class ResidencyHook(CustomLogger):
             self._max_wait_s = settings.residency.max_wait_s
             self._client = LeaseClient(paths.control_socket())
             self._client.connect()
+            shared_client.install()
 
     def _model_of(self, kwargs: dict[str, Any]) -> str | None:
         """Our name of the engine that the deployment is, or ``None``: then it is not ours to gate."""
