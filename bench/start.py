@@ -88,7 +88,6 @@ async def _pairs(entries: list[ModelEntry], pairs: int, report: Report) -> dict[
     host = build_host(entries)
     if host is None:
         raise RuntimeError("no model of the configuration may be forked from the engine host")
-    host.want()
     keeping = asyncio.create_task(host.run())
     headers = {"authorization": f"Bearer {os.environ['ROUNDHOUSE_ENGINE_KEY']}"}
     models: dict[str, Any] = {}

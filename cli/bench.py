@@ -32,7 +32,9 @@ def command() -> None:
     """The benchmarks."""
 
 
-@command.command(help="What Roundhouse adds to LiteLLM: latency, processor time, requests and streamed tokens a second.")
+@command.command(
+    help="What Roundhouse adds to LiteLLM: latency, processor time, requests and streamed tokens a second."
+)
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 def overhead(as_json: bool) -> None:
     """Run ``bench overhead``."""

@@ -61,7 +61,7 @@ def lines(status: dict[str, Any]) -> list[str]:
     result += [f"  {name}: {m['failure']}" for name, m in status["models"].items() if m["failure"]]
     if host := status.get("engine_host"):
         memory = f", {host['unique_bytes'] / 2**20:.0f} MiB of its own" if host["unique_bytes"] else ""
-        result.append(f"engine host: {host['state']}{memory}")
+        result.append(f"vLLM, imported ahead for quick starts (engine host): {host['state']}{memory}")
     return result
 
 

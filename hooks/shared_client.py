@@ -1,8 +1,8 @@
 """One HTTP client for all that LiteLLM asks through OpenAI's SDK, instead of one a request.
 
-For ``/v1/completions`` LiteLLM makes a client of the SDK's own for each request. When the caller of a stream leaves while
-keep-alive pings are on, that task is cancelled twice, the second time amid closing: the connection stays open, and the engine
-works to the end for nobody, with the lease given back. LiteLLM's own client closes without waiting for anything.
+For ``/v1/completions`` LiteLLM makes a client of the SDK's own for each request. When the caller of a stream leaves
+while keep-alive pings are on, the task that reads it is cancelled twice, the second time amid closing: the connection
+stays open, and the engine works to the end for nobody, with the lease given back. LiteLLM's own client closes at once.
 """
 
 from __future__ import annotations

@@ -41,6 +41,9 @@ LATE = frozenset({"VLLM_API_KEY", "VLLM_RPC_BASE_PATH", "VLLM_SERVER_DEV_MODE", 
 every server is given). Any other might be read by an import, so that a model
 which sets one cannot come from the host."""
 
+IMPORT_S = 90.0
+"""How long a start waits for a host that still imports: the stock way makes the same imports, and twice."""
+
 FORK_S = 10.0
 """A fork takes milliseconds; a host that has not answered by then is stuck."""
 
@@ -110,12 +113,13 @@ class EngineHost:
 
     def __init__(self, spec: HostSpec) -> None:
         self.spec = spec
-        self.state = "off"  # off, importing, ready, dropped (memory is short), unsupported
+        self._state = "off"
+        self._settled = asyncio.Event()  # it does not import
+        self._settled.set()
         self._record: Record | None = None
         self._process: subprocess.Popen[bytes] | None = None  # it was started here, not taken over
         self._writer: asyncio.StreamWriter | None = None
         self._holds = 0
-        self._wanted = asyncio.Event()
         self._ids = itertools.count(1)
         self._starts: dict[int, asyncio.Future[int]] = {}
         self._codes: dict[int, asyncio.Future[int | None]] = {}
@@ -123,13 +127,22 @@ class EngineHost:
     # --- for the launchers ------------------------------------------------------------------------
 
     @property
+    def state(self) -> str:
+        """What it does: ``off``, ``importing``, ``ready``, ``dropped`` (memory is short) or ``unsupported``."""
+        return self._state
+
+    @state.setter
+    def state(self, state: str) -> None:
+        self._state = state
+        if state == "importing":
+            self._settled.clear()
+        else:
+            self._settled.set()
+
+    @property
     def pid(self) -> int | None:
         """The host's process."""
         return self._record.pid if self._record is not None else None
-
-    def want(self) -> None:
-        """Somebody is going to use engines: have a host from now on."""
-        self._wanted.set()
 
     def status(self) -> dict[str, Any]:
         """For people: what it does, and how much memory is its alone (bytes)."""
@@ -138,6 +151,12 @@ class EngineHost:
             with suppress(psutil.Error):
                 memory = psutil.Process(self.pid).memory_full_info().uss
         return {"state": self.state, "pid": self.pid, "unique_bytes": memory}
+
+    async def settled(self) -> None:
+        """Wait while it imports, for IMPORT_S at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IMPORT_S):
+                await self._settled.wait()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -208,7 +227,7 @@ class EngineHost:
             self._writer.write(json.dumps(message).encode() + b"\n")
 
     async def run(self) -> None:
-        """Have a host while one is wanted, and again after a crash. Ends when cancelled, and the host with it."""
+        """Have a host, and another one after a crash. Ends when cancelled, and the host with it."""
         try:
             await self._keep()
         finally:
@@ -221,7 +240,6 @@ class EngineHost:
         pause = BACKOFF_FIRST_S
         while True:
             if self._left() is None:
-                await self._wanted.wait()
                 await self._room()
                 self._start()
             began = time.monotonic()

@@ -181,8 +181,6 @@ class Control:
         ``{"op": "hold", "id", "model"}``, or a list of these. Out: a list of events, each with its ``id``.
         """
         await socket.accept()
-        if self._host is not None:
-            self._host.want()  # a gateway is up: from now on the imports delay nobody
         await LeaseConnection(self._scheduler, socket).serve()
 
 

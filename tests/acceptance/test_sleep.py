@@ -182,7 +182,6 @@ async def test_forked_engines_sleep_and_wake_at_both_levels_whatever_arrives(set
     entries = [may_sleep(settings, name, "auto") for name in ("qwen-0.5b", "bge-small")]
     host = build_host(entries)
     assert host is not None
-    host.want()
     keeping = asyncio.create_task(host.run())
     try:
         await until(lambda: host.state == "ready", "the host is ready", HOST_S)

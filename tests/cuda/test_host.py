@@ -37,7 +37,6 @@ def test_the_host_asks_no_driver_and_its_fork_is_a_server_up_to_the_first_call_t
         host = build_host([entry])
         assert host is not None
         keeping = asyncio.create_task(host.run(), name="engine host")
-        host.want()
         try:
             await until(lambda: host.state in ("ready", "unsupported"), "the host is ready", IMPORTS_S)
             return await start(host)

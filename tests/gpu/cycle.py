@@ -190,7 +190,6 @@ async def turns(entries: Sequence[ModelEntry], card: Nvml, variants: int = 0) ->
 async def _keep(host: EngineHost | None) -> None:
     """Have the host until cancelled. On WSL2 there is none."""
     if host is not None:
-        host.want()
         await host.run()
 
 

@@ -67,10 +67,9 @@ def entry(home: Path, *flags: str, **more: Any) -> ModelEntry:
 
 @asynccontextmanager
 async def running(it: ModelEntry, ready: bool = True) -> AsyncIterator[EngineHost]:
-    """An engine host for the model, wanted and kept, as residency has it."""
+    """An engine host for the model, kept as residency keeps it."""
     host = build_host([it])
     assert host is not None
-    host.want()
     keeping = asyncio.create_task(host.run())
     try:
         if ready:
@@ -254,10 +253,11 @@ async def test_a_host_is_ready_once_the_threads_of_its_imports_have_ended(
     async with running(it, ready=False) as host:
         log = paths.log_dir() / "vllm-host.log"
         await until(lambda: log.exists() and "fake-build-reaper); waiting for it" in log.read_text(), "it says so")
+        starting = asyncio.create_task(start(it, host))  # waits: the stock way would make the same imports
+        await asyncio.sleep(0)
         assert host.state == "importing"
         (home / "ends").touch()
-        await until(lambda: host.state == "ready", "the host is ready")
-        _, engine = await start(it, host)
+        _, engine = await starting
         assert forked(engine, host)
         await engine.stop()
 
@@ -325,6 +325,7 @@ async def test_a_host_that_imports_stands_still_while_an_engine_starts(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_VLLM_IMPORT_S", "1000")
+    monkeypatch.setattr(engine_host, "IMPORT_S", 0.1)  # it takes too long to be waited for
     it = entry(home, "--start-delay", "1000")
     async with running(it, ready=False) as host:
         await until(lambda: host.pid is not None, "the host imports")

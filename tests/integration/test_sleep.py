@@ -231,7 +231,6 @@ async def test_a_forked_engine_sleeps_like_any_other(home: Path, card: Any) -> N
     it = entry(home, *SIZES.split(), host="auto")
     host = build_host([it])
     assert host is not None
-    host.want()
     keeping = asyncio.create_task(host.run())
     await until(lambda: host.state == "ready", "the host is ready")
     running = await build_launcher(it, host).start(ignore)
