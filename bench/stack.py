@@ -100,6 +100,7 @@ class Stack:
             "LITELLM_SALT_KEY": secrets.token_hex(16),
             "REDIS_PASSWORD": secrets.token_hex(16),
             "ROUNDHOUSE_KEYS": "off",
+            "ROUNDHOUSE_WORKERS": "1",  # as plain LiteLLM has
         }
         for name in ("ROUNDHOUSE_ENGINE_PYTHON", "ROUNDHOUSE_MODELS"):
             if name in os.environ:

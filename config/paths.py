@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
+from psutil import virtual_memory
+
 from roundhouse.deploy.setup import choice
 from roundhouse.deploy.setup.errors import foreign
 
@@ -27,6 +29,9 @@ SOCKET_PATH_BYTES = 100
 """A unix socket's path may have 107 bytes on Linux; some are left for whoever adds a suffix."""
 
 DEFAULT_PORT = 7000
+
+TWO_WORKERS_CORES, TWO_WORKERS_RAM = 4, 8 * 2**30
+"""From here on LiteLLM has two workers: each takes up to one core and 345 MiB, and engines need some, too."""
 
 
 def project_root() -> Path:
@@ -134,14 +139,17 @@ def port() -> int:
 
 
 def workers() -> int:
-    """How many LiteLLM workers there are, ``ROUNDHOUSE_WORKERS``.
+    """How many LiteLLM workers there are, ``ROUNDHOUSE_WORKERS``; by default as many as the machine has room for.
 
     Raises:
         ValueError: it is not a number of processes.
     """
-    text = os.environ.get("ROUNDHOUSE_WORKERS") or "1"
+    text = os.environ.get("ROUNDHOUSE_WORKERS") or "auto"
+    if text == "auto":
+        room = len(os.sched_getaffinity(0)) >= TWO_WORKERS_CORES and virtual_memory().total >= TWO_WORKERS_RAM
+        return 2 if room else 1
     if not text.isdigit() or not 0 < int(text) <= 64:
-        raise ValueError(f"ROUNDHOUSE_WORKERS is {text!r}: it must be a number from 1 to 64")
+        raise ValueError(f"ROUNDHOUSE_WORKERS is {text!r}: it must be auto, or a number from 1 to 64")
     return int(text)
 
 

@@ -70,6 +70,7 @@ class Stack:
             "LITELLM_SALT_KEY": "sk-" + secrets.token_hex(16),
             "REDIS_PASSWORD": secrets.token_hex(16),
             "UI_PASSWORD": secrets.token_hex(16),
+            "ROUNDHOUSE_WORKERS": "1",  # on every machine
             "ROUNDHOUSE_KEYS": "on" if keys else "off",
             **(env or {}),
         }

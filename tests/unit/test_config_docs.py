@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -131,6 +132,16 @@ def test_a_bad_number_of_workers_is_said(workers: str, monkeypatch: pytest.Monke
     monkeypatch.setenv("ROUNDHOUSE_WORKERS", workers)
     with pytest.raises(ValueError, match="ROUNDHOUSE_WORKERS"):
         paths.workers()
+
+
+@pytest.mark.parametrize(("cores", "gib", "workers"), [(2, 64, 1), (4, 4, 1), (4, 8, 2), (16, 64, 2)])
+def test_there_are_as_many_workers_as_the_machine_has_room_for(
+    cores: int, gib: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ROUNDHOUSE_WORKERS", raising=False)
+    monkeypatch.setattr(paths.os, "sched_getaffinity", lambda _: range(cores))
+    monkeypatch.setattr(paths, "virtual_memory", lambda: SimpleNamespace(total=gib * 2**30))
+    assert paths.workers() == workers
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
