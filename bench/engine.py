@@ -33,9 +33,12 @@ def event(choices: list[dict[str, Any]], **more: Any) -> bytes:
 
 
 def events(tokens: int, usage: bool) -> Iterator[bytes]:
-    """A streamed answer of ``tokens``; without ``usage`` LiteLLM would count them itself, as it need not for vLLM."""
-    for _ in range(tokens):
-        yield event([{"index": 0, "delta": {"content": "tok "}, "finish_reason": None}])
+    """A streamed answer of ``tokens``, no two alike side by side: plain LiteLLM takes a hundred alike for a fault.
+
+    Without ``usage`` LiteLLM counts them itself, which it need not for vLLM.
+    """
+    for number in range(tokens):
+        yield event([{"index": 0, "delta": {"content": f"txt{number % 10} "}, "finish_reason": None}])
     yield event([{"index": 0, "delta": {}, "finish_reason": "stop"}])
     if usage:
         counts = {"prompt_tokens": 1, "completion_tokens": tokens, "total_tokens": tokens + 1}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Self
 
-TOKEN = b"tok "
+TOKEN = b"txt"
 """What each token of the trivial engine says. The text stands in nothing else of an answer."""
 
 _serial = itertools.count(time.time_ns())

@@ -48,6 +48,7 @@ def prepare_environment(config: str, workers: int, origins: str) -> None:
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no look-up on the network at start
         "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
         "LITELLM_TELEMETRY": "False",
+        "REPEATED_STREAMING_CHUNK_LIMIT": "1000000",  # a hundred dashes are no fault of the engine
         "PYTHON_GC_THRESHOLD": "50000,50,50",  # 5 % of the processor time of a request
         "NO_DOCS": "True",
         "NO_REDOC": "True",

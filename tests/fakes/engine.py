@@ -40,6 +40,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--first-byte-delay", type=float, default=0.0)
     parser.add_argument("--token-delay", type=float, default=0.0)
     parser.add_argument("--tokens", type=int, default=8)
+    parser.add_argument("--word", default="tok{} ", help="what each token says, with its number in it")
     parser.add_argument("--fail-status", type=int, default=None)
     parser.add_argument("--child", action="store_true", help="start a child in the same session that outlives it")
     parser.add_argument("--pooling", action="store_true", help="embeds, and does nothing else")
@@ -131,7 +132,7 @@ class Fake:
             return
         count = min(self.options.tokens, int(body.get("max_tokens") or body.get("max_output_tokens") or 10**9))
         serial = "greedy " if body.get("temperature") == 0 else f"#{next(serials)}.{time.time_ns()} "
-        words = [f"{self.options.model} ", serial, *(f"tok{n} " for n in range(2, count))]
+        words = [f"{self.options.model} ", serial, *(self.options.word.format(n) for n in range(2, count))]
         if not self.memory.sane:
             words = [GARBAGE]
         if not body.get("stream"):
