@@ -40,6 +40,12 @@ class KeyMetadata(BaseModel):
     max_wait: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="The longest that a request of it waits, in seconds."
     )
+    cache: Literal["own", "shared"] = Field(
+        "own", description="Whose cached answers it gets and leaves: its own, or those of all keys that share."
+    )
+    cache_chance: bool = Field(
+        False, description="Whether answers that are left to chance are cached, too: temperature above 0, no seed."
+    )
 
     def as_metadata(self) -> dict[str, Any]:
         """The key's metadata for LiteLLM: what differs from the defaults."""

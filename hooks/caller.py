@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from roundhouse.config.key_metadata import KeyMetadata, Priority
+from roundhouse.config.key_metadata import SECTION, KeyMetadata, Priority
 
 log = logging.getLogger("roundhouse.hook")
 
@@ -42,17 +42,31 @@ def asking(kwargs: Mapping[str, Any], max_wait_s: float, now: datetime | None = 
 
     What is malformed is ignored, with a warning once a key.
     """
-    metadata = {**(kwargs.get("metadata") or {}), **(kwargs.get("litellm_metadata") or {})}
+    metadata = _metadata(kwargs)
     headers = _headers(kwargs, metadata)
-    key = str(metadata.get("user_api_key_hash") or "")
-    of_key = _of_key(key, json.dumps((metadata.get("user_api_key_metadata") or {}).get("roundhouse"), default=str))
+    own = of_key(kwargs)
     hour = (now or datetime.now()).hour
     return Asking(
-        caller=f"{key}/{_session(kwargs, metadata, headers)}".strip("/"),
-        priority=_lowered(of_key.priority, headers.get(PRIORITY_HEADER)),
-        max_wait_s=_shortened(of_key.max_wait, headers.get(MAX_WAIT_HEADER), max_wait_s),
-        may_switch=of_key.may_switch == "always" or (of_key.may_switch == "off-hours" and hour not in OFFICE_HOURS),
+        caller=f"{key_hash(kwargs)}/{_session(kwargs, metadata, headers)}".strip("/"),
+        priority=_lowered(own.priority, headers.get(PRIORITY_HEADER)),
+        max_wait_s=_shortened(own.max_wait, headers.get(MAX_WAIT_HEADER), max_wait_s),
+        may_switch=own.may_switch == "always" or (own.may_switch == "off-hours" and hour not in OFFICE_HOURS),
     )
+
+
+def key_hash(kwargs: Mapping[str, Any]) -> str:
+    """The hash of the key that a call came with; empty where there are no keys."""
+    return str(_metadata(kwargs).get("user_api_key_hash") or "")
+
+
+def of_key(kwargs: Mapping[str, Any]) -> KeyMetadata:
+    """What the call's key says to us in its metadata. What is malformed is ignored, with a warning once a key."""
+    said = (_metadata(kwargs).get("user_api_key_metadata") or {}).get(SECTION)
+    return _of_key(key_hash(kwargs), json.dumps(said, default=str))
+
+
+def _metadata(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {**(kwargs.get("metadata") or {}), **(kwargs.get("litellm_metadata") or {})}
 
 
 def _headers(kwargs: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, str]:

@@ -10,31 +10,25 @@ because it should never happen, the gateway's backstop.
 from __future__ import annotations
 
 import asyncio
-import datetime
 import os
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import litellm
 from fastapi import HTTPException
-from litellm.caching.caching_handler import LLMCachingHandler
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
 
 from roundhouse.config import paths
 from roundhouse.config.load import load_settings
-from roundhouse.hooks import media, reach, shared_client, via
-from roundhouse.hooks.caller import asking
+from roundhouse.hooks import cache_rules, limits, media, peek, reach, shared_client, via
+from roundhouse.hooks.caller import asking, key_hash, of_key
 from roundhouse.hooks.fetching import Fetcher, MediaRefused
 from roundhouse.residency import scope
 from roundhouse.residency.client import Lease, LeaseClient, Refused
 
 HEALTH_TAG = "litellm-internal-health-check"
 """litellm.constants.LITTELM_INTERNAL_HEALTH_SERVICE_ACCOUNT_NAME: marks LiteLLM's own health checks."""
-
-PEEK_S = 0.5
-"""How long the cache may take to answer the peek; its own socket timeout is shorter."""
 
 ERROR_TYPE = "residency_error"
 
@@ -96,9 +90,13 @@ class ResidencyHook(CustomLogger):
         """Wait until the deployment's engine is resident, unless the cache is going to answer."""
         model = self._model_of(kwargs)
         kind = getattr(call_type, "value", call_type)
+        key = None if _is_admin(kwargs) else key_hash(kwargs)
+        kwargs["cache"] = cache_rules.controls(kwargs, kind, key, of_key(kwargs))
+        cache_rules.forget_name(kwargs)
         if model is None:
             _mark(kwargs, kind)
             return
+        kwargs.update(limits.within(kwargs))
         call, task = _call(kwargs), asyncio.current_task()
         assert task is not None
         if self._has(call, task, model):
@@ -108,12 +106,12 @@ class ResidencyHook(CustomLogger):
             text = f"{model} is for single requests: there are no files, batches, sessions or pass-through for it"
             raise _refusal(Refused("not_served", text, 400))
         await self._bring(kwargs)  # before anything moves, and before the cache is asked: a picture may have changed
-        if await _cache_would_answer(kwargs, kind):
+        if await peek.would_answer(kwargs, kind):
             return
         if task.cancelling():  # the client left during a look-up in Redis: LiteLLM's swallows the cancellation
             raise asyncio.CancelledError
         if kind == "acompletion":  # the look-up was made; for other kinds LiteLLM needs its own
-            kwargs["cache"] = {**(kwargs.get("cache") or {}), "no-cache": True}
+            kwargs["cache"] = {**kwargs["cache"], "no-cache": True}
         lease = await self._acquire(model, kwargs)
         self._held.setdefault(call, {})[task] = lease
         lease.on_release = lambda: self._forget(call, task)
@@ -288,37 +286,6 @@ def _is_admin(kwargs: dict[str, Any]) -> bool:
 def _is_health_check(kwargs: dict[str, Any]) -> bool:
     tags = _metadata(kwargs).get("tags")
     return isinstance(tags, list) and HEALTH_TAG in tags
-
-
-def _named(name: str) -> Any:
-    """LiteLLM's cache handler reads the call's kind from a function's name."""
-
-    def function(*args: Any, **kwargs: Any) -> None: ...
-
-    function.__name__ = name
-    return function
-
-
-async def _cache_would_answer(kwargs: dict[str, Any], kind: str) -> bool:
-    """Whether the lookup that LiteLLM makes next will hit.
-
-    It is the very same lookup; a hit stays in the worker's memory, so that the second one is local. When
-    anything goes wrong it is a miss: a needless switch beats a failed request.
-    """
-    cache = litellm.cache
-    if cache is None or kind not in (cache.supported_call_types or ()):
-        return False
-    if kwargs.get("caching") is False or (kwargs.get("cache") or {}).get("no-cache") is True:
-        return False
-    try:
-        handler = LLMCachingHandler(
-            original_function=_named(kind), request_kwargs=kwargs, start_time=datetime.datetime.now()
-        )
-        async with asyncio.timeout(PEEK_S):
-            found = await handler._retrieve_from_cache(call_type=kind, kwargs=dict(kwargs), args=())
-    except Exception:
-        return False
-    return all(item is not None for item in found) if isinstance(found, list) else found is not None
 
 
 hook = ResidencyHook()

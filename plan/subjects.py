@@ -17,7 +17,7 @@ ARGUMENTS = (
     "--max-model-len=auto",
     "--max-num-seqs=8",
     "--max-num-batched-tokens=2048",
-    '--limit-mm-per-prompt={"image":2,"video":0}',
+    '--limit-mm-per-prompt={"image":32,"video":0}',
     '--mm-processor-kwargs={"max_pixels":1003520}',
 )
 """What a folder is planned with, for it has no arguments yet: those of the set-up for one RTX 5080."""

@@ -11,7 +11,7 @@ import sys
 
 from roundhouse.config import keys
 from roundhouse.hooks import via
-from roundhouse.proxy import noise
+from roundhouse.proxy import abilities, noise
 from roundhouse.proxy.database import ready
 from roundhouse.proxy.door import Door
 from roundhouse.proxy.gateway import Gateway
@@ -41,7 +41,15 @@ def build() -> Gateway:
     settings = load_settings(paths.config_file())
     routes = Routes(keys=keys.enabled(), extra=settings.pass_through)
     on_starting = _database if keys.enabled() else None
-    gateway = Gateway(app, Door(routes, via.own()), on_starting=on_starting, on_started=hook.connect)
+
+    def started() -> None:
+        from litellm.proxy.proxy_server import llm_router  # bound when LiteLLM is up
+
+        hook.connect()
+        if llm_router is not None:
+            abilities.tell(llm_router.model_list, settings.models)
+
+    gateway = Gateway(app, Door(routes, via.own()), on_starting=on_starting, on_started=started)
     app.include_router(router(lambda: gateway.backstop, settings.aliases))
     return gateway
 

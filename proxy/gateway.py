@@ -24,6 +24,10 @@ MAX_BODY_BYTES = 64 * 2**20
 """Some pictures as data URIs fit; what is larger would only fill the worker's memory."""
 
 
+UNSAID = frozenset({b"x-litellm-cache-key"})
+"""Headers of LiteLLM's that are not for clients: this one tells a key that another has asked the same."""
+
+
 class TooLarge(Exception):
     """The request's body is longer than MAX_BODY_BYTES."""
 
@@ -127,6 +131,8 @@ class _Response:
             return
         if self._error is None:
             self.started = True
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [it for it in message["headers"] if it[0].lower() not in UNSAID]}
             if message.get("body"):
                 message = {**message, "body": self._events.event(message["body"], self._exchange.refused)}
             await self._send(message)

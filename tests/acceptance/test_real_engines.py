@@ -144,7 +144,7 @@ def test_asked_all_at_once_the_models_come_on_one_after_the_other(real: Stack) -
 
 def test_a_long_answer_ends_before_another_model_comes_and_a_known_question_needs_no_engine(real: Stack) -> None:
     real.http.post("/residency/switch", json={"model": "qwen-0.5b"}).raise_for_status()
-    known = real.chat("reasoning", "A question that is asked again").json()
+    known = real.chat("reasoning", "A question that is asked again", temperature=0).json()
     with real.client() as client, ThreadPoolExecutor() as pool:
         stream = client.chat.completions.create(
             model="reasoning",
@@ -163,9 +163,40 @@ def test_a_long_answer_ends_before_another_model_comes_and_a_known_question_need
         other.result()
     assert real.resident() == "qwen-coder-0.5b"
     switches = real.counter("switches")
-    again = real.chat("reasoning", "A question that is asked again").json()
+    again = real.chat("reasoning", "A question that is asked again", temperature=0).json()
     assert again["choices"][0]["message"]["content"] == known["choices"][0]["message"]["content"]
     assert (real.resident(), real.counter("switches")) == ("qwen-coder-0.5b", switches)
+
+
+TOOL = {
+    "type": "function",
+    "function": {"name": "now", "description": "The time.", "parameters": {"type": "object", "properties": {}}},
+}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize("alias", ["reasoning", "code"])
+def test_what_agents_send_is_answered(real: Stack, alias: str) -> None:
+    """Cline and Continue send tools with all they ask (vllm-project/vllm#12349), Claude Code wants 32,000 tokens."""
+    history = [*messages(), {"role": "assistant", "content": "", "tool_calls": [CALL]}]
+    history.append({"role": "tool", "tool_call_id": "call_1", "content": "noon"})
+    noise = {"model": alias, "max_tokens": 32_000, "stop": [" ", "a", "e", "i", "o", "s", "t"], "temperature": 1}
+    chats = [{"messages": words, "stream": stream} for words in (messages(), history) for stream in (False, True)]
+    for body in chats:
+        answer = real.http.post("/v1/chat/completions", json={**noise, **body, "tools": [TOOL]})
+        assert answer.status_code == 200, answer.text
+        assert "error" not in answer.text
+    tool = {"name": "now", "input_schema": {"type": "object", "properties": {}}}
+    answer = real.http.post("/v1/messages", json={**noise, "messages": messages(), "tools": [tool]})
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_conversation_has_as_many_pictures_as_the_context_holds(real: Stack) -> None:
+    """vllm-project/vllm#5843: clients send all pictures of a conversation again, and the third was one too many."""
+    part = {"type": "image_url", "image_url": {"url": png()}}
+    said = [{"role": "user", "content": [{"type": "text", "text": f"{time.time_ns()}"}, *[part] * 3]}]
+    answer = real.http.post("/v1/chat/completions", json={"model": "vision", "max_tokens": 4, "messages": said})
+    assert answer.status_code == 200, answer.text
 
 
 def test_a_killed_engine_leaves_nothing_and_the_next_request_succeeds(real: Stack) -> None:

@@ -41,6 +41,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--token-delay", type=float, default=0.0)
     parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument("--word", default="tok{} ", help="what each token says, with its number in it")
+    parser.add_argument("--ctx-size", type=int, default=0, help="what llama.cpp's server is told of its context")
     parser.add_argument("--fail-status", type=int, default=None)
     parser.add_argument("--child", action="store_true", help="start a child in the same session that outlives it")
     parser.add_argument("--pooling", action="store_true", help="embeds, and does nothing else")

@@ -7,22 +7,28 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
+import yaml
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from roundhouse.hooks import limits
 from tests.support import fakes
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.litellm, pytest.mark.timeout(180)]
 
+CONTEXT = 4096
+
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    flags = ["--token-delay", "0.02", "--tokens", "100"]
+    flags = ["--token-delay", "0.02", "--tokens", "100", "--ctx-size", str(CONTEXT)]
     config = fakes.config({"a": flags, "b": ["--tokens", "150", "--word=----"]})
     config["router_settings"]["model_group_alias"] = {"first": "a"}
+    config["model_list"][1]["model_info"] |= {"max_input_tokens": 1000, "supports_vision": True}
     with Stack(config) as it:
         yield it
 
@@ -54,6 +60,43 @@ async def test_two_requests_of_one_call_id_have_a_lease_each(stack: Stack) -> No
         other = asyncio.create_task(asyncio.to_thread(stack.chat, "b", f"{time.time_ns()}"))
         assert await long == "stop"
         assert (await other).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/chat/completions", "max_tokens"),
+        ("/v1/chat/completions", "max_completion_tokens"),
+        ("/v1/completions", "max_tokens"),
+        ("/v1/responses", "max_output_tokens"),
+        ("/v1/messages", "max_tokens"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_more_tokens_than_the_context_has_means_what_is_left_of_it(
+    stack: Stack, path: str, name: str, stream: bool
+) -> None:
+    """anthropics/claude-code#47702: agents ask for 32,000 tokens of any model; vLLM refuses more than its context."""
+    text = f"{time.time_ns()}"
+    question = {"prompt": text, "input": text, "messages": [{"role": "user", "content": text}]}
+    key = {"/v1/completions": "prompt", "/v1/responses": "input"}.get(path, "messages")
+    body = {"model": "first", name: 32_000, "stream": stream, key: question[key], "temperature": 1}
+    assert stack.http.post(path, json=body).status_code == 200
+    document = yaml.safe_load(stack.config_file.read_text(encoding="utf-8"))
+    last = httpx.get(f"http://127.0.0.1:{fakes.port_of(document, 'a')}/fake/stats").json()["last"]
+    assert [last[it] for it in limits.NAMES if it in last] == [CONTEXT]
+
+
+def test_clients_learn_what_a_model_can_do_and_nothing_is_started_for_it(stack: Stack) -> None:
+    """cline/cline#2950: a client that finds no context length takes a wrong one."""
+    starts = stack.counter("starts")
+    listed = {it["id"]: it for it in stack.http.get("/v1/models").json()["data"]}
+    assert {name: it["max_input_tokens"] for name, it in listed.items()} == {"a": CONTEXT, "first": CONTEXT, "b": 1000}
+    info = {it["model_name"]: it["model_info"] for it in stack.http.get("/model/info").json()["data"]}
+    assert (info["a"]["max_input_tokens"], info["b"]["max_input_tokens"]) == (CONTEXT, 1000)
+    codex = stack.http.get("/v1/models", params={"client_version": "0.159.3"}).json()
+    assert {it["context_window"] for it in codex["models"] if it["slug"] in ("a", "first")} == {CONTEXT}
+    assert stack.counter("starts") == starts
 
 
 def test_an_answer_may_say_the_same_a_hundred_times(stack: Stack) -> None:

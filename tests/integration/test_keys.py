@@ -256,6 +256,20 @@ def test_a_key_that_may_not_switch_is_answered_by_the_resident_model_and_the_cac
     assert stack.counter("switches") == switches
 
 
+def test_each_key_has_its_own_cached_answers_unless_it_shares(stack: Stack) -> None:
+    """BerriAI/litellm#29955: another's cached answer is served, and tells what the other has asked."""
+    own = [create(stack) for _ in range(2)]
+    metadata = {"metadata": {"roundhouse": {"cache": "shared"}}}
+    shared = [stack.http.post("/key/generate", json=metadata).json()["key"] for _ in range(2)]
+    question = {"messages": [{"role": "user", "content": f"{time.time_ns()}"}], "temperature": 0}
+    with httpx.Client(base_url=stack.url, timeout=60) as client:
+        ids = [chat(client, key, **question).json()["id"] for key in (*own, own[0], *shared, stack.key)]
+    first, other, again, *ours = ids
+    assert first == again
+    assert len({first, other, ours[0]}) == 3
+    assert set(ours) == {ours[0]}
+
+
 def test_metadata_that_is_malformed_is_passed_over_with_a_warning(stack: Stack) -> None:
     body = {"metadata": {"roundhouse": {"priority": "now!", "may_switch": 7}}}
     key = stack.http.post("/key/generate", json=body).json()["key"]

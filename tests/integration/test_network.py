@@ -268,7 +268,9 @@ def test_with_the_setting_an_admin_has_a_picture_of_this_machine_and_the_engine_
 
 def test_a_picture_that_was_asked_about_before_is_answered_from_the_cache(stack: Stack, pictures: Pictures) -> None:
     path, body = in_chat(f"http://127.0.0.1:{pictures.server_port}/{time.time_ns()}.png")
-    first, second = (stack.http.post(path, json={"model": "a", **body}).json()["id"] for _ in range(2))
+    first, second = (
+        stack.http.post(path, json={"model": "a", "temperature": 0, **body}).json()["id"] for _ in range(2)
+    )
     assert first == second
     pictures.asked.clear()
 

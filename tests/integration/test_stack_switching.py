@@ -120,11 +120,11 @@ async def test_a_model_that_is_asked_for_again_and_again_does_not_starve_another
 
 def test_a_repeated_question_is_answered_from_the_cache_without_a_switch(stack: Stack) -> None:
     question = f"again {time.time_ns()}"
-    first = stack.chat("a", question).json()
-    wait_for(lambda: stack.chat("a", question).json() == first, "the answer is in the cache", 5)
+    first = stack.chat("a", question, temperature=0).json()
+    wait_for(lambda: stack.chat("a", question, temperature=0).json() == first, "the answer is in the cache", 5)
     stack.chat("b", f"other {time.time_ns()}")
     switches = stack.counter("switches")
-    assert stack.chat("a", question).json()["choices"] == first["choices"]
+    assert stack.chat("a", question, temperature=0).json()["choices"] == first["choices"]
     assert stack.resident() == "b"
     assert stack.counter("switches") == switches
 
@@ -134,9 +134,9 @@ def test_a_repeated_question_is_answered_from_the_cache_without_a_switch(stack: 
 )
 def test_what_only_vllm_knows_makes_another_question(stack: Stack, more: dict[str, object]) -> None:
     question = f"param {time.time_ns()}"
-    first = stack.chat("b", question).json()
-    wait_for(lambda: stack.chat("b", question).json() == first, "the answer is in the cache", 5)
-    assert stack.chat("b", question, **more).json()["choices"] != first["choices"]
+    first = stack.chat("b", question, seed=1).json()
+    wait_for(lambda: stack.chat("b", question, seed=1).json() == first, "the answer is in the cache", 5)
+    assert stack.chat("b", question, seed=1, **more).json()["choices"] != first["choices"]
 
 
 @pytest.mark.parametrize(
@@ -179,5 +179,5 @@ def test_a_question_that_the_cache_does_not_know_is_looked_up_once(stack: Stack)
     path = str(stack.home / "run" / "redis.sock")
     with redis.Redis(unix_socket_path=path, password=stack._env["REDIS_PASSWORD"]) as server:
         before = server.info("commandstats")["cmdstat_get"]["calls"]
-        assert stack.chat("a", f"new {time.time_ns()}").status_code == 200
+        assert stack.chat("a", f"new {time.time_ns()}", temperature=0).status_code == 200
         assert server.info("commandstats")["cmdstat_get"]["calls"] == before + 1

@@ -1,0 +1,44 @@
+"""A look into the response cache before a lease is taken: what it has needs no engine."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from typing import Any
+
+import litellm
+from litellm.caching.caching_handler import LLMCachingHandler
+
+PEEK_S = 0.5
+"""How long the cache may take to answer the peek; its own socket timeout is shorter."""
+
+
+def _named(name: str) -> Any:
+    """LiteLLM's cache handler reads the call's kind from a function's name."""
+
+    def function(*args: Any, **kwargs: Any) -> None: ...
+
+    function.__name__ = name
+    return function
+
+
+async def would_answer(kwargs: dict[str, Any], kind: str) -> bool:
+    """Whether the lookup that LiteLLM makes next will hit.
+
+    It is the very same lookup; a hit stays in the worker's memory, so that the second one is local. When
+    anything goes wrong it is a miss: a needless switch beats a failed request.
+    """
+    cache = litellm.cache
+    if cache is None or kind not in (cache.supported_call_types or ()):
+        return False
+    if kwargs.get("caching") is False or (kwargs.get("cache") or {}).get("no-cache") is True:
+        return False
+    try:
+        handler = LLMCachingHandler(
+            original_function=_named(kind), request_kwargs=kwargs, start_time=datetime.datetime.now()
+        )
+        async with asyncio.timeout(PEEK_S):
+            found = await handler._retrieve_from_cache(call_type=kind, kwargs=dict(kwargs), args=())
+    except Exception:
+        return False
+    return all(item is not None for item in found) if isinstance(found, list) else found is not None
