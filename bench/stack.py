@@ -87,7 +87,7 @@ def model(name: str, launcher: dict[str, Any]) -> dict[str, Any]:
             "api_key": "os.environ/ROUNDHOUSE_ENGINE_KEY",
             "timeout": 900,
         },
-        "model_info": {"mode": "chat", "disable_background_health_check": True, "launcher": launcher},
+        "model_info": {"disable_background_health_check": True, "launcher": launcher},
     }
 
 

@@ -36,9 +36,8 @@ PICTURE = "data:image/png;base64,AAAA"
 def stack() -> Iterator[Stack]:
     config = fakes.config({"a": [], "b": [], "e": []})
     info = {entry["model_name"]: entry["model_info"] for entry in config["model_list"]}
-    info["b"]["supports_vision"] = False
+    info["b"] |= {"mode": "chat", "supports_vision": False}
     info["e"]["mode"] = "embedding"
-    del info["a"]["mode"]
     with Stack(config) as it:
         assert it.chat("a", "hello").status_code == 200
         yield it
