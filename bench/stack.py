@@ -74,7 +74,6 @@ def model(name: str, launcher: dict[str, Any]) -> dict[str, Any]:
             "timeout": 900,
         },
         "model_info": {
-            "mode": "chat",
             "disable_background_health_check": True,
             "input_cost_per_token": 0,
             "output_cost_per_token": 0,

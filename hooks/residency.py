@@ -21,7 +21,7 @@ from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
 
 from roundhouse.config import paths
 from roundhouse.config.load import load_settings
-from roundhouse.hooks import cache_rules, limits, media, peek, reach, shared_client, via
+from roundhouse.hooks import cache_rules, kinds, limits, media, peek, reach, shared_client, via
 from roundhouse.hooks.caller import asking, key_hash, of_key
 from roundhouse.hooks.fetching import Fetcher, MediaRefused
 from roundhouse.residency import scope
@@ -105,6 +105,8 @@ class ResidencyHook(CustomLogger):
         if kind not in SERVED:
             text = f"{model} is for single requests: there are no files, batches, sessions or pass-through for it"
             raise _refusal(Refused("not_served", text, 400))
+        if cannot := kinds.refusal(model, kind, kwargs):
+            raise HTTPException(400, detail={"error": cannot.error})
         await self._bring(kwargs)  # before anything moves, and before the cache is asked: a picture may have changed
         if await peek.would_answer(kwargs, kind):
             return

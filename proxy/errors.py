@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from roundhouse.proxy import late_errors
+from roundhouse.proxy.wording import Said, plain
 from roundhouse.residency.client import Refused
 
 NO_DATABASE = b"No connected db"
@@ -21,39 +23,49 @@ def body(message: str, kind: str, code: str | None) -> bytes:
     return json.dumps({"error": error}).encode()
 
 
-def refusal(refused: Refused) -> tuple[int, dict[str, str], bytes]:
+def refusal(refused: Refused, anthropic: bool = False) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of a refusal by residency."""
     headers = {}
     if refused.retry_after_s is not None:
         headers["retry-after"] = f"{max(1.0, refused.retry_after_s):.0f}"
-    return refused.status, headers, body(refused.message, "residency_error", refused.code)
+    said = Said(refused.message, "residency_error", None, refused.code)
+    return refused.status, headers, _whole(refused.status, said, anthropic)
 
 
-def repair(status: int, content: bytes, refused: Refused | None) -> tuple[int, dict[str, str], bytes] | None:
-    """What to send instead of LiteLLM's error response, or ``None`` to leave it."""
+def repair(
+    status: int, content: bytes, refused: Refused | None, anthropic: bool = False
+) -> tuple[int, dict[str, str], bytes]:
+    """What to send instead of LiteLLM's error response; ``anthropic``: to a client of Anthropic's API."""
     if refused is not None:
-        return refusal(refused)
+        return refusal(refused, anthropic)
     if NO_DATABASE in content:
-        return 401, {}, body("Incorrect API key provided.", "authentication_error", "invalid_api_key")
-    unnamed, content = content, STRUCK_OUT.sub(b"(private address)", content)
+        status = 401
+    content = STRUCK_OUT.sub(b"(private address)", content)
+    return status, {}, _whole(status, plain(status, _error(status, content)), anthropic)
+
+
+def _whole(status: int, said: Said, anthropic: bool) -> bytes:
+    document: dict[str, Any] = {"error": said.error}
+    if anthropic:
+        document = {"type": "error", "error": {**said.error, "type": late_errors.anthropics(status)}}
+    return json.dumps(document).encode()
+
+
+def _error(status: int, content: bytes) -> dict[str, Any]:
+    """The error of LiteLLM's or FastAPI's response, in whichever of their forms."""
     try:
         document = json.loads(content)
     except ValueError:
-        return status, {}, body(content.decode("utf-8", "replace") or f"status {status}", _kind(status), None)
+        return {"message": content.decode("utf-8", "replace") or f"status {status}"}
     error = document.get("error") if isinstance(document, dict) else None
     if isinstance(error, dict) and isinstance(error.get("message"), str):
-        return None if content == unnamed else (status, {}, content)
+        return error
     if isinstance(document, dict) and isinstance(document.get("detail"), dict):
         error = document["detail"].get("error", error)
+    if isinstance(error, dict) and isinstance(error.get("message"), str):
+        return {"provider_specific_fields": {"error": error}}
     if error is None and isinstance(document, dict):
         error = document.get("detail")
     if isinstance(error, list):  # FastAPI's: what is wrong, and where
         error = "; ".join(f"{'.'.join(map(str, it['loc']))}: {it['msg']}" for it in error)
-    text = error if isinstance(error, str) else json.dumps(error if error is not None else document)
-    return status, {}, body(text, _kind(status), None)
-
-
-def _kind(status: int) -> str:
-    return {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(
-        status, "invalid_request_error" if status < 500 else "api_error"
-    )
+    return {"message": error if isinstance(error, str) else json.dumps(error if error is not None else document)}

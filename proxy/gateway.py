@@ -71,15 +71,25 @@ class Gateway:
         exchange = LeaseScope()
         token = lease_scope.current.set(exchange)
         body = _Body(scope, receive)
-        response = _Response(send, exchange, late_errors.Stream(scope["path"]))
+        response = _Response(send, exchange, late_errors.Stream(scope["path"]), body)
         try:
             if body.declared > MAX_BODY_BYTES:
                 raise TooLarge
+            if body.coding not in (b"", b"identity"):
+                text = (
+                    f"the body is coded ({body.coding.decode('latin-1')}): send it as it is, without Content-Encoding"
+                )
+                await _answer(send, 415, {}, errors.body(text, "invalid_request_error", "unsupported_encoding"))
+                return
             await self._app(scope, body.receive, response.send)
         except TooLarge:
             if not response.started:
                 text = f"the request is longer than {MAX_BODY_BYTES // 2**20} MiB"
                 await _answer(send, 413, {}, errors.body(text, "invalid_request_error", "request_too_large"))
+        except Exception:
+            if not response.said:
+                raise
+            log.exception("event=unhandled path=%s", scope["path"])  # raised on, the server would cut the connection
         finally:
             lease_scope.current.reset(token)
             left = await exchange.close()
@@ -103,10 +113,14 @@ class _Body:
         self._receive = receive
         self._seen = 0
         lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+        self.coding: bytes = dict(scope["headers"]).get(b"content-encoding", b"").lower()
+        self.is_list = False
         self.declared = int(lengths[0]) if lengths and lengths[0].isdigit() else 0
 
     async def receive(self) -> Message:
         message = await self._receive()
+        if not self._seen:
+            self.is_list = message.get("body", b"").lstrip().startswith(b"[")
         self._seen += len(message.get("body", b""))
         if self._seen > MAX_BODY_BYTES:
             raise TooLarge
@@ -116,13 +130,16 @@ class _Body:
 class _Response:
     """The response: passed through, unless it is an error, which is gathered and put right."""
 
-    def __init__(self, send: Send, exchange: LeaseScope, events: late_errors.Stream) -> None:
+    def __init__(self, send: Send, exchange: LeaseScope, events: late_errors.Stream, body: _Body) -> None:
         self._send = send
         self._events = events
+        self._body = body
         self._exchange = exchange
         self._error: Message | None = None
         self._content = bytearray()
         self.started = False
+        self.said = False
+        """Whether an error was sent, whole."""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] >= 400:
@@ -143,13 +160,12 @@ class _Response:
 
     async def _send_error(self, start: Message, content: bytes) -> None:
         plain = gzip.decompress(content) if (b"content-encoding", b"gzip") in start["headers"] else content
-        better = errors.repair(start["status"], plain, self._exchange.refused)
-        if better is None:
-            await self._send(start)
-            await self._send({"type": "http.response.body", "body": content})
-            return
-        status, headers, content = better
+        status, anthropic = start["status"], self._events.anthropic
+        if status == 500 and self._body.is_list:  # LiteLLM falls over it
+            status, plain = 400, b"the body is a JSON list: send a JSON object"
+        status, headers, content = errors.repair(status, plain, self._exchange.refused, anthropic)
         await _answer(self._send, status, headers, content, start["headers"])
+        self.said = True
 
 
 async def _turn_away(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import sleeping
 from answers import ANSWERS, GARBAGE, STREAMS
+from faults import asked_for
 
 serials = itertools.count(1)
 
@@ -127,6 +128,9 @@ class Fake:
         self, path: str, body: dict[str, Any], writer: asyncio.StreamWriter, request: sleeping.Request
     ) -> None:
         await request.nap(self.options.first_byte_delay)
+        if fault := asked_for(body):
+            self.whole(writer, *fault)
+            return
         if self.options.fail_status:
             error = {"message": "the engine failed", "type": "InternalServerError", "code": self.options.fail_status}
             self.whole(writer, self.options.fail_status, {"error": error})

@@ -1,0 +1,111 @@
+"""Requests that cannot work on the model that they name: refused before a model leaves the device for them. Pure.
+
+Only what is sure is refused. A model without ``mode`` may be anything, and then its engine has the word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+TALKS = frozenset({"chat", "completion", "responses"})
+EMBEDS = frozenset({"embedding"})
+RANKS = frozenset({"rerank"})
+HEARS = frozenset({"audio_transcription"})
+SPEAKS = frozenset({"audio_speech"})
+DRAWS = frozenset({"image_generation", "image_edit"})
+MODERATES = frozenset({"moderation"})
+MODES = TALKS | EMBEDS | RANKS | HEARS | SPEAKS | DRAWS | MODERATES
+
+KINDS: dict[str, tuple[str, frozenset[str]]] = {
+    "acompletion": ("chat", TALKS),
+    "atext_completion": ("completions", TALKS),
+    "aresponses": ("responses", TALKS),
+    "anthropic_messages": ("messages", TALKS),
+    "agenerate_content": ("chat", TALKS),
+    "agenerate_content_stream": ("chat", TALKS),
+    "aembedding": ("embeddings", EMBEDS),
+    "arerank": ("rerank", RANKS | EMBEDS),
+    "atranscription": ("transcriptions", HEARS),
+    "aspeech": ("speech", SPEAKS),
+    "aimage_generation": ("images", DRAWS),
+    "aimage_edit": ("images", DRAWS),
+    "amoderation": ("moderations", MODERATES),
+}
+"""LiteLLM's kind of call -> its name for a reader, and the modes of the models that answer it."""
+
+PICTURES = frozenset({"image_url", "input_image", "image"})
+"""The types of the content parts that are pictures, in the three dialects."""
+
+STORED = ("previous_response_id", "background", "conversation")
+"""What of a request for a response needs an earlier one, or one that is kept."""
+
+
+CALLING = frozenset({"acompletion", "anthropic_messages"})
+"""The kinds of calls in which vLLM wants a parser for tools; a response goes without."""
+
+NO_TOOLS = (
+    "{} takes no tools: its launcher.args in the YAML lack --enable-auto-tool-choice and --tool-call-parser, or its "
+    "model_info says supports_function_calling: false. /model/info tells which models do."
+)
+
+
+@dataclass(frozen=True)
+class CannotWork:
+    """Why a request cannot work: a sentence, a code for programs, and the parameter that is at fault."""
+
+    message: str
+    code: str
+    param: str
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error in OpenAI's shape."""
+        return {"message": self.message, "type": "invalid_request_error", "param": self.param, "code": self.code}
+
+
+def refusal(model: str, kind: str, kwargs: Mapping[str, Any]) -> CannotWork | None:
+    """Why the call cannot work, or ``None``: it may."""
+    info = kwargs.get("model_info") or {}
+    mode = info.get("mode")
+    named, modes = KINDS.get(kind, ("", MODES))
+    hears = kind == "atranscription" and info.get("supports_audio_input")
+    if mode in MODES and mode not in modes and not hears:
+        text = (
+            f"{model} is a model for {_of(mode)}: it does not answer requests for {named}. See /v1/models for others."
+        )
+        return CannotWork(text, "wrong_model_kind", "model")
+    if kind == "aresponses":
+        for name in STORED:
+            if kwargs.get(name):
+                text = f"{name}: stored responses are not kept here. Send the whole input with each request."
+                return CannotWork(text, "stored_responses_unsupported", name)
+    several = kwargs.get("n")
+    if kwargs.get("stream") and isinstance(several, int) and several > 1:  # LiteLLM ends all with the first
+        text = f"n={several} is not streamed: ask without stream, or {several} times."
+        return CannotWork(text, "several_streams_unsupported", "n")
+    automatic = kwargs.get("tool_choice") in (None, "auto")
+    if kwargs.get("tools") and automatic and kind in CALLING and info.get("supports_function_calling") is False:
+        return CannotWork(NO_TOOLS.format(model), "tools_unsupported", "tools")
+    if info.get("supports_vision") is False:
+        for name in ("messages", "input"):
+            if any(part.get("type") in PICTURES for part in _parts(kwargs.get(name))):
+                text = f"{model} reads no pictures (supports_vision is false): send text, or name a model that does."
+                return CannotWork(text, "pictures_unsupported", name)
+    return None
+
+
+def _of(mode: str) -> str:
+    return {"embedding": "embeddings", "audio_transcription": "transcriptions", "audio_speech": "speech"}.get(
+        mode, mode.replace("_", " ")
+    )
+
+
+def _parts(messages: Any) -> Iterator[Mapping[str, Any]]:
+    """The content parts of a list of messages or of input items."""
+    for message in messages if isinstance(messages, list) else []:
+        content = message.get("content") if isinstance(message, Mapping) else None
+        for part in content if isinstance(content, list) else []:
+            if isinstance(part, Mapping):
+                yield part
