@@ -173,11 +173,13 @@ class ModelEntry(Strict):
 class Settings(Strict):
     """All of the YAML that Roundhouse reads, after every check.
 
-    ``aliases``: alias -> model name. ``pass_through``: the routes that the YAML adds to LiteLLM's, as they stand there.
+    ``aliases``: alias -> model name; ``other_names``: the same of entries that another's engine answers.
+    ``pass_through``: the routes that the YAML adds to LiteLLM's, as they stand there.
     """
 
     path: Path
     residency: ResidencySettings
     models: dict[str, ModelEntry]
     aliases: dict[str, str] = Field(default_factory=dict)
+    other_names: dict[str, str] = Field(default_factory=dict)
     pass_through: tuple[dict[str, Any], ...] = ()
