@@ -93,6 +93,7 @@ def check(document: Mapping[str, Any], models: Mapping[str, ModelEntry]) -> list
         faults.append(Fault("general_settings.master_key", "must come from the environment", remedy))
     names = {str(e.get("model_name")) for e in document["model_list"] if isinstance(e, dict)}
     faults += _check_names(document, names)
+    faults += _check_spelling([*names, *aliases(document)])
     faults += _check_pass_through(pass_through(document), models)
     faults += _check_circles(document)
     faults += _check_other_names(document, models)
@@ -145,6 +146,14 @@ def _check_names(document: Mapping[str, Any], names: set[str]) -> list[Fault]:
                         wrong = f"{target!r} is not a model of model_list"
                         faults.append(Fault(f"{section}.fallbacks", wrong, nearest(target, known)))
     return faults
+
+
+def _check_spelling(names: Iterable[str]) -> Iterable[Fault]:
+    """LiteLLM puts a name into a header of each answer, and takes a comma for the end of one."""
+    for name in names:
+        if "," in name or any(ord(sign) > 255 for sign in name):
+            remedy = "Take another: LiteLLM cannot answer by a name with a comma, an emoji or letters outside Latin-1."
+            yield Fault("model_name", f"{name!r} cannot be asked for", remedy)
 
 
 def _check_pass_through(routes: Iterable[Mapping[str, Any]], models: Mapping[str, ModelEntry]) -> Iterable[Fault]:

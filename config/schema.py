@@ -110,6 +110,10 @@ class BaseLauncher(Strict):
         description="How many requests it answers at once; more wait, in a fair order. By default vLLM's "
         "--max-num-seqs, if that is given.",
     )
+    token_ids: bool = Field(
+        False,
+        description="Whether embeddings may be asked for by token ids, which are the model's own tokenizer's then.",
+    )
     pinned: bool = Field(False, description="Whether it stays on the device once it is there.")
     preload: bool = Field(False, description="Whether it is started when Roundhouse is.")
     idle_sleep_s: Seconds | None = Field(

@@ -24,7 +24,7 @@ from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
 
 from roundhouse.config import paths
 from roundhouse.config.load import load_settings
-from roundhouse.hooks import media, reach, via
+from roundhouse.hooks import media, reach, token_ids, via
 from roundhouse.hooks.caller import asking
 from roundhouse.hooks.fetching import Fetcher, MediaRefused
 from roundhouse.residency import scope
@@ -75,6 +75,7 @@ class ResidencyHook(CustomLogger):
         super().__init__()
         self._client: LeaseClient | None = None
         self._managed: dict[tuple[str | None, int | None], str] = {}
+        self._takes_ids: frozenset[str] = frozenset()
         self._max_wait_s = 0.0
         self._fetcher: Fetcher | None = None
         self._held: dict[_Call, dict[asyncio.Task[Any], Lease]] = {}
@@ -107,6 +108,8 @@ class ResidencyHook(CustomLogger):
         if kind not in SERVED:
             text = f"{model} is for single requests: there are no files, batches, sessions or pass-through for it"
             raise _refusal(Refused("not_served", text, 400))
+        if model not in self._takes_ids and token_ids.given(kind, kwargs):
+            raise _refusal(Refused("token_ids", token_ids.REFUSAL, 400))
         await self._bring(kwargs)  # before anything moves, and before the cache is asked: a picture may have changed
         if await _cache_would_answer(kwargs, kind):
             return
@@ -166,6 +169,7 @@ class ResidencyHook(CustomLogger):
         if self._client is None:
             settings = load_settings(paths.config_file())
             self._managed = {_address(entry.api_base): name for name, entry in settings.models.items()}
+            self._takes_ids = frozenset(name for name, it in settings.models.items() if it.launcher.token_ids)
             self._max_wait_s = settings.residency.max_wait_s
             self._client = LeaseClient(paths.control_socket())
             self._client.connect()

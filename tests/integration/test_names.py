@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 from openai import NotFoundError
 
@@ -19,8 +20,8 @@ from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
-TRAIN = "a train 🚂 and ünder way"
-NAMES = ("acme/m", "acme_m", "qwen:latest", "v1.5-x", TRAIN)
+WORDS = "a näme no two wörds"
+NAMES = ("acme/m", "acme_m", "qwen:latest", "v1.5-x", WORDS)
 LISTED = (*NAMES, "acme/cold", "chat/default", "meta-llama-3-x")
 
 
@@ -41,6 +42,7 @@ def stack(hub: socket.socket) -> Iterator[Stack]:
     cold["model_info"].pop("launcher")
     config["model_list"].append(cold)
     config["router_settings"]["model_group_alias"] = {"chat/default": "acme/m"}
+    config["model_list"][NAMES.index("qwen:latest")]["model_info"]["launcher"]["token_ids"] = True
     with Stack(config, {"HF_ENDPOINT": f"http://127.0.0.1:{hub.getsockname()[1]}"}) as it:
         yield it
 
@@ -66,6 +68,7 @@ def test_another_name_is_not_found_and_without_a_key_nothing_is(stack: Stack) ->
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_of_that_name_is_asked_switched_to_and_unloaded(stack: Stack, name: str) -> None:
     answer = stack.chat(name, f"{time.time_ns()}")
+    assert answer.status_code == 200, answer.text
     assert answer.json()["choices"][0]["message"]["content"].startswith(name)
     stack.http.post("/residency/unload", json={"model": name}).raise_for_status()
     assert stack.resident() is None
@@ -117,3 +120,37 @@ def test_no_name_has_the_gateway_ask_a_hub(stack: Stack, hub: socket.socket, nam
         assert stream.read().rstrip().endswith(b"[DONE]")
     with pytest.raises(BlockingIOError):
         hub.accept()
+
+
+@pytest.mark.parametrize("ids", [[906, 917], [[906, 917], [9906]]])
+@pytest.mark.parametrize("name", ["acme_m", "acme/cold", "chat/default"])
+def test_an_embedding_of_token_ids_is_refused_and_starts_nothing(stack: Stack, name: str, ids: list[Any]) -> None:
+    """LangChain sends those of OpenAI's tokenizer: its check_embedding_ctx_length."""
+    starts = stack.counter("starts")
+    response = stack.http.post("/v1/embeddings", json={"model": name, "input": ids})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "token_ids")
+    assert "check_embedding_ctx_length=False" in response.json()["error"]["message"]
+    assert stack.counter("starts") == starts
+
+
+def test_token_ids_go_through_where_the_yaml_says_so(stack: Stack) -> None:
+    response = stack.http.post("/v1/embeddings", json={"model": "qwen:latest", "input": [906, 917]})
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.litellm
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_of_a_batch_what_is_known_is_not_computed_again_and_each_vector_is_its_texts(
+    stack: Stack, encoding: Any
+) -> None:
+    """LiteLLM puts what the cache has and what the engine says together: in the order of the inputs."""
+    texts = [f"{encoding} {time.time_ns()} {'x' * (n % 97)}{n}" for n in range(2048)]
+    known = texts[1::2]
+    with stack.client() as client:
+        client.embeddings.create(model="acme_m", input=known, encoding_format=encoding)
+        answer = client.embeddings.create(model="acme_m", input=texts, encoding_format=encoding)
+    assert [it.index for it in answer.data] == list(range(2048))
+    assert [it.embedding[0] for it in answer.data] == [float(len(text)) for text in texts]
+    port = fakes.port_of_file(stack.config_file, "acme_m")
+    computed = httpx.get(f"http://127.0.0.1:{port}/fake/stats").json()["last"]["input"]
+    assert set(texts[::2]) <= set(computed) < set(texts)
