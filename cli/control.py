@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from roundhouse.cli import drain
 from roundhouse.cli.errors import REFUSED, USAGE, CliError, NotRunning
 from roundhouse.config import paths
+
+if TYPE_CHECKING:
+    from roundhouse.cli.started import Started
 
 LOOK_S = 5.0
 """Residency answers from memory."""
@@ -40,7 +43,7 @@ def model_name(name: str) -> str:
         NotRunning: there is no residency.
         CliError: there is none; with the nearest name.
     """
-    served, known = status()["models"], aliases()
+    served, known = status()["models"], names()
     name = known.get(name, name)
     if name not in served:
         raise unknown_model(name, [*served, *known])
@@ -65,13 +68,22 @@ def aliases() -> dict[str, str]:
     Raises:
         CliError: there is no such stack, and the YAML has faults.
     """
+    return _known().aliases
+
+
+def names() -> dict[str, str]:
+    """Any other name -> model: aliases, and entries that another's engine answers. Raises as ``aliases`` does."""
+    return _known().names
+
+
+def _known() -> Started:
     from roundhouse.cli import started
     from roundhouse.config.load import ConfigError, load_settings
 
     if (record := started.running()) is not None:
-        return record.aliases
+        return record
     try:
-        return load_settings(paths.config_file()).aliases
+        return started.Started.of(load_settings(paths.config_file()))
     except ConfigError as error:
         raise CliError(str(error), USAGE) from error
 

@@ -11,6 +11,7 @@ from roundhouse.cli import control
 from roundhouse.cli.errors import USAGE, CliError
 from roundhouse.cli.started import Started
 from roundhouse.config import paths
+from roundhouse.launchers.file_names import log_name
 
 LINES = 100
 
@@ -25,7 +26,7 @@ def command(name: str, follow: bool, previous: bool) -> None:
     """Print the last lines of a log."""
     folder = paths.log_dir()
     known = sorted(path.stem for path in folder.glob("*.log"))
-    stem = next((s for s in (name, f"engine-{_model(name).replace('/', '_')}") if s in known), None)
+    stem = next((s for s in (name, log_name(_model(name)).removesuffix(".log")) if s in known), None)
     if stem is None:
         names = ", ".join(s.removeprefix("engine-") for s in known) or "none yet"
         raise CliError(f"no log {name!r}; there are: {names}", USAGE)
@@ -39,8 +40,8 @@ def command(name: str, follow: bool, previous: bool) -> None:
 def _model(name: str) -> str:
     """The model that ``name`` is an alias of, or ``name``. Logs are wanted most when the YAML is wrong."""
     if (last := Started.read()) is not None:
-        return last.aliases.get(name, name)
+        return last.names.get(name, name)
     try:
-        return control.aliases().get(name, name)
+        return control.names().get(name, name)
     except CliError:
         return name

@@ -26,11 +26,15 @@ TAKE_OVER = "'down' and 'up' take the change over"
 
 @dataclass(frozen=True)
 class Served:
-    """A model that is served: by what, under which other names, and a digest of its part of the YAML."""
+    """A model that is served: by what, under which other names, and a digest of its part of the YAML.
+
+    ``names``: those of entries of their own.
+    """
 
     what: str
     aliases: tuple[str, ...]
     digest: str
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,12 @@ class Started:
         for alias, name in settings.aliases.items():
             others.setdefault(name, []).append(alias)
         models = {
-            name: Served(what(entry.launcher), tuple(others[name]), _digest(entry.model_dump_json()))
+            name: Served(
+                what(entry.launcher),
+                tuple(others[name]),
+                _digest(entry.model_dump_json()),
+                tuple(other for other, model in settings.other_names.items() if model == name),
+            )
             for name, entry in settings.models.items()
         }
         return cls(settings.path, _whole(settings.path), _residency(settings), models, time.time())
@@ -62,7 +71,8 @@ class Started:
         try:
             document = json.loads(_file().read_text(encoding="utf-8"))
             models = {
-                name: Served(it["what"], tuple(it["aliases"]), it["digest"]) for name, it in document["models"].items()
+                name: Served(it["what"], tuple(it["aliases"]), it["digest"], tuple(it.get("names", ())))
+                for name, it in document["models"].items()
             }
             return cls(**{**document, "config": Path(document["config"]), "models": models})
         except (OSError, KeyError, TypeError, ValueError, AttributeError):
@@ -76,6 +86,11 @@ class Started:
     def aliases(self) -> dict[str, str]:
         """Alias -> model, as they were at the start."""
         return {alias: name for name, it in self.models.items() for alias in it.aliases}
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Every other name -> model: aliases, and entries that the model's engine answers."""
+        return {other: name for name, it in self.models.items() for other in it.names} | self.aliases
 
     def changes(self) -> str | None:
         """What is otherwise in the YAML than when it was started, as a line; None: nothing."""

@@ -49,6 +49,30 @@ def aliases(document: Mapping[str, Any]) -> dict[str, str]:
     return {str(k): str(v["model"] if isinstance(v, dict) and "model" in v else v) for k, v in pairs}
 
 
+def other_names(document: Mapping[str, Any], models: Mapping[str, ModelEntry]) -> dict[str, str]:
+    """Entries that have no launcher because another's engine answers them: name -> model."""
+    return {name: model for _, name, model, _ in _others(document, models)}
+
+
+def _others(
+    document: Mapping[str, Any], models: Mapping[str, ModelEntry]
+) -> Iterable[tuple[str, str, str, dict[str, Any]]]:
+    """Where the entry stands, its name, the model whose engine it leads to, and the entry."""
+    for index, entry in enumerate(document.get("model_list") or ()):
+        params = entry.get("litellm_params") if isinstance(entry, dict) else None
+        if isinstance(params, dict) and isinstance(entry.get("model_name"), str):
+            for model, it in models.items():
+                leads = surroundings.leads_to(str(params.get("api_base") or ""), ("127.0.0.1", it.launcher.port))
+                if leads and not (entry.get("model_info") or {}).get("launcher"):
+                    yield f"model_list[{index}]", entry["model_name"], model, entry
+
+
+def _check_other_names(document: Mapping[str, Any], models: Mapping[str, ModelEntry]) -> Iterable[Fault]:
+    for at, _, model, entry in _others(document, models):
+        yield from check_params(entry["litellm_params"], models[model].launcher, f"{at}.litellm_params")
+        yield from check_info(entry.get("model_info") or {}, f"{at}.model_info")
+
+
 def pass_through(document: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
     """The routes that the YAML adds: LiteLLM's ``pass_through_endpoints``."""
     raw = _section(document, "general_settings").get("pass_through_endpoints")
@@ -69,8 +93,10 @@ def check(document: Mapping[str, Any], models: Mapping[str, ModelEntry]) -> list
         faults.append(Fault("general_settings.master_key", "must come from the environment", remedy))
     names = {str(e.get("model_name")) for e in document["model_list"] if isinstance(e, dict)}
     faults += _check_names(document, names)
+    faults += _check_spelling([*names, *aliases(document)])
     faults += _check_pass_through(pass_through(document), models)
     faults += _check_circles(document)
+    faults += _check_other_names(document, models)
     own = os.environ.get("ROUNDHOUSE_PORT") or "7000"
     for name, entry in models.items():
         if str(entry.launcher.port) == own:
@@ -120,6 +146,14 @@ def _check_names(document: Mapping[str, Any], names: set[str]) -> list[Fault]:
                         wrong = f"{target!r} is not a model of model_list"
                         faults.append(Fault(f"{section}.fallbacks", wrong, nearest(target, known)))
     return faults
+
+
+def _check_spelling(names: Iterable[str]) -> Iterable[Fault]:
+    """LiteLLM puts a name into a header of each answer, and takes a comma for the end of one."""
+    for name in names:
+        if "," in name or any(ord(sign) > 255 for sign in name):
+            remedy = "Take another: LiteLLM cannot answer by a name with a comma, an emoji or letters outside Latin-1."
+            yield Fault("model_name", f"{name!r} cannot be asked for", remedy)
 
 
 def _check_pass_through(routes: Iterable[Mapping[str, Any]], models: Mapping[str, ModelEntry]) -> Iterable[Fault]:

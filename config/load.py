@@ -73,6 +73,7 @@ def load_settings(path: Path, *, elsewhere: bool = False) -> Settings:
         residency=residency,
         models=models,
         aliases=litellm_rules.aliases(document),
+        other_names=litellm_rules.other_names(document, models),
         pass_through=litellm_rules.pass_through(document),
     )
 

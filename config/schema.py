@@ -110,6 +110,10 @@ class BaseLauncher(Strict):
         description="How many requests it answers at once; more wait, in a fair order. By default vLLM's "
         "--max-num-seqs, if that is given.",
     )
+    token_ids: bool = Field(
+        False,
+        description="Whether embeddings may be asked for by token ids, which are the model's own tokenizer's then.",
+    )
     pinned: bool = Field(False, description="Whether it stays on the device once it is there.")
     preload: bool = Field(False, description="Whether it is started when Roundhouse is.")
     idle_sleep_s: Seconds | None = Field(
@@ -173,11 +177,13 @@ class ModelEntry(Strict):
 class Settings(Strict):
     """All of the YAML that Roundhouse reads, after every check.
 
-    ``aliases``: alias -> model name. ``pass_through``: the routes that the YAML adds to LiteLLM's, as they stand there.
+    ``aliases``: alias -> model name; ``other_names``: the same of entries that another's engine answers.
+    ``pass_through``: the routes that the YAML adds to LiteLLM's, as they stand there.
     """
 
     path: Path
     residency: ResidencySettings
     models: dict[str, ModelEntry]
     aliases: dict[str, str] = Field(default_factory=dict)
+    other_names: dict[str, str] = Field(default_factory=dict)
     pass_through: tuple[dict[str, Any], ...] = ()

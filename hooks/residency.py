@@ -21,7 +21,7 @@ from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
 
 from roundhouse.config import paths
 from roundhouse.config.load import load_settings
-from roundhouse.hooks import cache_rules, kinds, limits, media, peek, reach, shared_client, via
+from roundhouse.hooks import cache_rules, kinds, limits, media, peek, reach, shared_client, token_ids, via
 from roundhouse.hooks.caller import asking, key_hash, of_key
 from roundhouse.hooks.fetching import Fetcher, MediaRefused
 from roundhouse.residency import scope
@@ -69,6 +69,7 @@ class ResidencyHook(CustomLogger):
         super().__init__()
         self._client: LeaseClient | None = None
         self._managed: dict[tuple[str | None, int | None], str] = {}
+        self._takes_ids: frozenset[str] = frozenset()
         self._max_wait_s = 0.0
         self._fetcher: Fetcher | None = None
         self._held: dict[_Call, dict[asyncio.Task[Any], Lease]] = {}
@@ -105,7 +106,10 @@ class ResidencyHook(CustomLogger):
         if kind not in SERVED:
             text = f"{model} is for single requests: there are no files, batches, sessions or pass-through for it"
             raise _refusal(Refused("not_served", text, 400))
-        if cannot := kinds.refusal(model, kind, kwargs):
+        cannot = kinds.refusal(model, kind, kwargs)
+        if cannot is None and model not in self._takes_ids:
+            cannot = token_ids.refusal(kind, kwargs)
+        if cannot is not None:
             raise HTTPException(400, detail={"error": cannot.error})
         await self._bring(kwargs)  # before anything moves, and before the cache is asked: a picture may have changed
         if await peek.would_answer(kwargs, kind):
@@ -166,6 +170,7 @@ class ResidencyHook(CustomLogger):
         if self._client is None:
             settings = load_settings(paths.config_file())
             self._managed = {_address(entry.api_base): name for name, entry in settings.models.items()}
+            self._takes_ids = frozenset(name for name, it in settings.models.items() if it.launcher.token_ids)
             self._max_wait_s = settings.residency.max_wait_s
             self._client = LeaseClient(paths.control_socket())
             self._client.connect()

@@ -14,6 +14,7 @@ from roundhouse.config.schema import CommandLauncher, ModelEntry
 from roundhouse.footprint.need import Footprint
 from roundhouse.launchers.base import Engine, LaunchError, Progress
 from roundhouse.launchers.environment import engine_environment, expand
+from roundhouse.launchers.file_names import log_name
 from roundhouse.launchers.loopback import loopback_client
 from roundhouse.launchers.process import Child, Spec
 from roundhouse.launchers.readiness import healthy, launch
@@ -23,11 +24,6 @@ from roundhouse.launchers.records import kill_session, read_record
 def identity(argv: Sequence[str], extra: Mapping[str, str]) -> str:
     """A digest of what an engine is: its command and the YAML's environment, unexpanded, so without secrets."""
     return hashlib.sha256(json.dumps([list(argv), sorted(extra.items())]).encode()).hexdigest()
-
-
-def log_path(model: str) -> str:
-    """The name of an engine's log file."""
-    return f"engine-{model.replace('/', '_')}.log"
 
 
 class ProcessLauncher:
@@ -114,7 +110,7 @@ class CommandProcess(ProcessLauncher):
             port=it.port,
             health_path=it.health_path,
             identity=identity(argv, it.env),
-            log=paths.log_dir() / log_path(name),
+            log=paths.log_dir() / log_name(name),
             records=paths.engine_records(),
             start_timeout_s=it.start_timeout_s,
             stop_grace_s=it.stop_grace_s,

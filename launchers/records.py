@@ -20,6 +20,7 @@ from typing import Self
 import psutil
 
 from roundhouse.launchers.birth import Birth, boot_id
+from roundhouse.launchers.file_names import older_stem, stem
 
 GONE_S = 10.0
 """After SIGKILL a process is gone as soon as the kernel has freed its memory; a card's driver may take seconds."""
@@ -58,16 +59,26 @@ class Record:
 
     def write(self, folder: Path) -> None:
         """Write the record, all or nothing, for this user only."""
-        path = folder / f"{self.model.replace('/', '_')}.json"
+        path = folder / f"{stem(self.model)}.json"
         temporary = path.with_suffix(".tmp")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(fd, "w") as file:
             json.dump(asdict(self), file)
         temporary.replace(path)
+        self._remove_older(folder)
 
     def remove(self, folder: Path) -> None:
         """Forget the engine."""
-        (folder / f"{self.model.replace('/', '_')}.json").unlink(missing_ok=True)
+        (folder / f"{stem(self.model)}.json").unlink(missing_ok=True)
+        self._remove_older(folder)
+
+    def _remove_older(self, folder: Path) -> None:
+        """Remove the file of a version before, if it is this model's: others may have had the same."""
+        path = folder / f"{older_stem(self.model)}.json"
+        if path.name != f"{stem(self.model)}.json":
+            with suppress(OSError, KeyError, TypeError, ValueError):
+                if Record.read(path.read_text()).model == self.model:
+                    path.unlink(missing_ok=True)
 
     @property
     def alive(self) -> bool:

@@ -21,9 +21,10 @@ from roundhouse.footprint.card import CardError, card_bytes
 from roundhouse.footprint.estimate import FilesError, FlagsError
 from roundhouse.footprint.need import Footprint
 from roundhouse.launchers.base import Engine, LaunchError, Progress, SleepError
-from roundhouse.launchers.command import ProcessLauncher, identity, log_path
+from roundhouse.launchers.command import ProcessLauncher, identity
 from roundhouse.launchers.engine_host import NAME, EngineHost, HostError, HostSpec
 from roundhouse.launchers.environment import engine_environment, expand
+from roundhouse.launchers.file_names import log_name
 from roundhouse.launchers.page_cache import read_ahead
 from roundhouse.launchers.process import Spec
 from roundhouse.launchers.readiness import launch
@@ -168,7 +169,7 @@ class VllmProcess(ProcessLauncher):
             port=it.port,
             health_path="/health",
             identity=identity(argv, {name: value for name, value in ours.items() if name == ALLOCATOR} | it.env),
-            log=paths.log_dir() / log_path(name),
+            log=paths.log_dir() / log_name(name),
             records=paths.engine_records(),
             start_timeout_s=it.start_timeout_s,
             stop_grace_s=it.stop_grace_s,

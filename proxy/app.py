@@ -30,6 +30,7 @@ def build() -> Gateway:
         sys.exit("proxy: the supervisor is gone")
     if keys.enabled():
         ready.use_client()
+    import litellm
     from litellm.proxy.proxy_server import app
 
     from roundhouse.config import paths
@@ -38,6 +39,8 @@ def build() -> Gateway:
     from roundhouse.proxy.routes import router
 
     noise.quieten()
+    # Else "llama-3" in a name has LiteLLM fetch a tokenizer from the hub, and a hub that is silent stalls everybody.
+    litellm.disable_hf_tokenizer_download = True
     settings = load_settings(paths.config_file())
     routes = Routes(keys=keys.enabled(), extra=settings.pass_through)
     on_starting = _database if keys.enabled() else None
@@ -50,7 +53,7 @@ def build() -> Gateway:
             abilities.tell(llm_router.model_list, settings.models)
 
     gateway = Gateway(app, Door(routes, via.own()), on_starting=on_starting, on_started=started)
-    app.include_router(router(lambda: gateway.backstop, settings.aliases))
+    app.include_router(router(lambda: gateway.backstop, settings.other_names | settings.aliases))
     return gateway
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from roundhouse.proxy import errors, late_errors
+from roundhouse.proxy import errors, late_errors, retrieval
 from roundhouse.proxy.door import Answer, Door
 from roundhouse.residency import scope as lease_scope
 from roundhouse.residency.scope import LeaseScope
@@ -63,6 +63,9 @@ class Gateway:
         if scope["type"] == "http" and scope["path"] == "/metrics":
             # LiteLLM redirects to it, and Prometheus follows without its key.
             scope = {**scope, "path": "/metrics/", "raw_path": b"/metrics/"}
+        if one := retrieval.asked(scope):
+            path, name = one
+            scope, send = {**scope, "path": path, "raw_path": path.encode()}, retrieval.Entry(send, name).send
         admitted = self._door.admit(scope)
         if isinstance(admitted, Answer):
             await _turn_away(scope, receive, send, admitted)

@@ -38,7 +38,7 @@ Admin = Annotated[UserAPIKeyAuth, Depends(admin)]
 def router(backstop: Callable[[], int], aliases: Mapping[str, str]) -> APIRouter:
     """The routes; ``backstop`` gives the number of leases that only the gateway's scope gave back.
 
-    Models may be called by their ``aliases`` (alias -> model), as in any other request.
+    Models may be called by their ``aliases`` (any other name -> model), as in any other request.
     """
     routes = APIRouter(prefix="/residency")
 

@@ -22,7 +22,7 @@ from roundhouse.footprint.ram import machine_ram
 from roundhouse.launchers import compiled
 from roundhouse.launchers import log as logs
 from roundhouse.launchers.base import Launcher
-from roundhouse.launchers.command import log_path
+from roundhouse.launchers.file_names import log_name
 from roundhouse.launchers.gauge import GaugeError, Nvml, open_gauge
 from roundhouse.launchers.records import sweep
 from roundhouse.launchers.registry import build_launcher
@@ -196,7 +196,7 @@ async def _remember(desk: Desk) -> None:
 
 async def _tidy(models: Iterable[str]) -> None:
     """Now and then remove what was left by models, settings and versions of vLLM that nobody uses any more."""
-    ours = {log_path(model) for model in models}
+    ours = {log_name(model) for model in models}
     while True:
         await asyncio.to_thread(logs.sweep, paths.log_dir(), ours, time.time())
         freed = await asyncio.to_thread(compiled.prune, paths.compiled(), time.time())

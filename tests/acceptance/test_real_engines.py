@@ -23,6 +23,8 @@ from tests.support.waiting import gone, wait_for
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
 MODELS = {"reasoning": "qwen-0.5b", "code": "qwen-coder-0.5b", "vision": "smolvlm-256m", "embedding": "bge-small"}
+EMBEDDER = MODELS["embedding"]
+"""Small enough to stay awake beside any of the others."""
 
 
 def messages(text: str = "") -> Any:
@@ -126,8 +128,10 @@ def test_every_client_gets_every_model_in_random_order_from_one_engine_at_a_time
     for alias in order:
         for call in CALLS[alias]:
             call(real, alias)
-            assert real.resident() == MODELS[alias]
-            assert len(engines(real)) == 1
+            residents = set(real.status()["devices"][0]["residents"])
+            assert MODELS[alias] in residents
+            assert len(residents - {EMBEDDER}) <= 1
+            assert len(engines(real)) == len(residents)
     assert real.leases() == 0
 
 
@@ -136,7 +140,7 @@ def test_asked_all_at_once_the_models_come_on_one_after_the_other(real: Stack) -
     with ThreadPoolExecutor(12) as pool:
         asked = [pool.submit(chat, real, ("reasoning", "code")[i % 2]) for i in range(12)]
         while not all(future.done() for future in asked):
-            assert len(engines(real)) <= 1
+            assert len(engines(real)) <= 2  # a chat model, and the embedder beside it
         for future in asked:
             future.result()
     assert real.counter("switches") - before <= 2

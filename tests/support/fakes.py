@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from roundhouse.bench.stack import litellm_config, model
 from tests.support.stack import free_port
 
@@ -28,3 +30,8 @@ def port_of(document: dict[str, Any], name: str) -> int:
     """The engine port of a model."""
     ports = (e["model_info"]["launcher"]["port"] for e in document["model_list"] if e["model_name"] == name)
     return int(next(ports))
+
+
+def port_of_file(path: Path, name: str) -> int:
+    """The engine port of a model in a YAML."""
+    return port_of(yaml.safe_load(path.read_text(encoding="utf-8")), name)

@@ -231,6 +231,18 @@ CASES: dict[str, tuple[Change, str, str]] = {
         "model_list[3].litellm_params.api_base",
         "come back here",
     ),
+    "another name of an engine that a health check would ask": (
+        lambda d: d["model_list"].append(
+            {"model_name": "x", "litellm_params": dict(d["model_list"][0]["litellm_params"])}
+        ),
+        "model_list[3].model_info.disable_background_health_check",
+        "must never load a model",
+    ),
+    "a name that no header can carry": (
+        lambda d: d["router_settings"].update(model_group_alias={"a train 🚂": d["model_list"][0]["model_name"]}),
+        "model_name",
+        "emoji",
+    ),
     "a pass-through to this gateway": (
         lambda d: d["general_settings"].update(
             pass_through_endpoints=[{"path": "/x", "target": "http://127.0.0.1:7000/x"}]
