@@ -114,6 +114,11 @@ class BaseLauncher(Strict):
         False,
         description="Whether embeddings may be asked for by token ids, which are the model's own tokenizer's then.",
     )
+    infill: tuple[str, str, str] | None = Field(
+        None,
+        description="The model's marks for filling a gap: before the text in front of it, before the text behind it, "
+        "and where its own is to come. With them /v1/completions takes a suffix.",
+    )
     pinned: bool = Field(False, description="Whether it stays on the device once it is there.")
     preload: bool = Field(False, description="Whether it is started when Roundhouse is.")
     idle_sleep_s: Seconds | None = Field(

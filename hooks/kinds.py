@@ -76,6 +76,8 @@ def refusal(model: str, kind: str, kwargs: Mapping[str, Any]) -> CannotWork | No
             f"{model} is a model for {_of(mode)}: it does not answer requests for {named}. See /v1/models for others."
         )
         return CannotWork(text, "wrong_model_kind", "model")
+    if kind == "atext_completion" and (cannot := _of_completion(model, kwargs, info)):
+        return cannot
     if kind == "aresponses":
         for name in STORED:
             if kwargs.get(name):
@@ -93,6 +95,19 @@ def refusal(model: str, kind: str, kwargs: Mapping[str, Any]) -> CannotWork | No
             if any(part.get("type") in PICTURES for part in _parts(kwargs.get(name))):
                 text = f"{model} reads no pictures (supports_vision is false): send text, or name a model that does."
                 return CannotWork(text, "pictures_unsupported", name)
+    return None
+
+
+def _of_completion(model: str, kwargs: Mapping[str, Any], info: Mapping[str, Any]) -> CannotWork | None:
+    """What of ``/v1/completions`` alone cannot work: LiteLLM passes no ids to vLLM, and few models fill gaps."""
+    prompt = kwargs.get("prompt")
+    provider = str(kwargs.get("custom_llm_provider") or kwargs.get("model")).partition("/")[0]
+    if provider == "hosted_vllm" and isinstance(prompt, list) and any(not isinstance(it, str) for it in prompt):
+        text = f"the prompt is token ids: send text, or have the YAML say model: openai/NAME for {model}."
+        return CannotWork(text, "token_ids", "prompt")
+    if kwargs.get("suffix") and (info.get("launcher") or {}).get("kind") == "vllm":  # the marks would have taken it out
+        text = f"{model} fills no gaps: leave suffix out, or write its marks into launcher.infill in the YAML."
+        return CannotWork(text, "suffix_unsupported", "suffix")
     return None
 
 

@@ -21,7 +21,7 @@ from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
 
 from roundhouse.config import paths
 from roundhouse.config.load import load_settings
-from roundhouse.hooks import cache_rules, kinds, limits, media, peek, reach, shared_client, token_ids, via
+from roundhouse.hooks import cache_rules, infill, kinds, limits, media, peek, reach, shared_client, token_ids, via
 from roundhouse.hooks.caller import asking, key_hash, of_key
 from roundhouse.hooks.fetching import Fetcher, MediaRefused
 from roundhouse.residency import scope
@@ -70,6 +70,7 @@ class ResidencyHook(CustomLogger):
         self._client: LeaseClient | None = None
         self._managed: dict[tuple[str | None, int | None], str] = {}
         self._takes_ids: frozenset[str] = frozenset()
+        self._infill: dict[str, tuple[str, str, str]] = {}
         self._max_wait_s = 0.0
         self._fetcher: Fetcher | None = None
         self._held: dict[_Call, dict[asyncio.Task[Any], Lease]] = {}
@@ -98,6 +99,7 @@ class ResidencyHook(CustomLogger):
             _mark(kwargs, kind)
             return
         kwargs.update(limits.within(kwargs))
+        kwargs.update(infill.filled(kwargs, self._infill.get(model, ())))
         call, task = _call(kwargs), asyncio.current_task()
         assert task is not None
         if self._has(call, task, model):
@@ -170,6 +172,7 @@ class ResidencyHook(CustomLogger):
         if self._client is None:
             settings = load_settings(paths.config_file())
             self._managed = {_address(entry.api_base): name for name, entry in settings.models.items()}
+            self._infill = {name: it.launcher.infill for name, it in settings.models.items() if it.launcher.infill}
             self._takes_ids = frozenset(name for name, it in settings.models.items() if it.launcher.token_ids)
             self._max_wait_s = settings.residency.max_wait_s
             self._client = LeaseClient(paths.control_socket())

@@ -195,6 +195,12 @@ def test_what_agents_send_is_answered(real: Stack, alias: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
+def test_the_coder_fills_a_gap(real: Stack) -> None:
+    body = {"model": "code", "prompt": f"# {time.time_ns()}\ndef f(", "suffix": "):", "max_tokens": 4}
+    answer = real.http.post("/v1/completions", json=body)
+    assert answer.status_code == 200, answer.text
+
+
 def test_a_conversation_has_as_many_pictures_as_the_context_holds(real: Stack) -> None:
     """vllm-project/vllm#5843: clients send all pictures of a conversation again, and the third was one too many."""
     part = {"type": "image_url", "image_url": {"url": png()}}

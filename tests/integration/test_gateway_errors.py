@@ -110,6 +110,7 @@ CANNOT: list[tuple[str, dict[str, Any], str, str]] = [
     ("/v1/messages", {"model": "b", "messages": talk("x"), "max_tokens": 8, "tools": THEIRS}, CALLS, "tools"),
     ("/v1/chat/completions", {"model": "b", "messages": talk("x"), "n": 3, "stream": True}, SEVERAL, "n"),
     ("/v1/completions", {"model": "b", "prompt": "x", "n": 2, "stream": True}, SEVERAL, "n"),
+    *(("/v1/completions", {"model": "b", "prompt": it}, "token_ids", "prompt") for it in ([906, 917], [[906]])),
     ("/v1/responses", {"model": "b", "input": "x", "previous_response_id": "resp_1"}, STORED, "previous_response_id"),
     ("/v1/responses", {"model": "b", "input": "x", "background": True}, STORED, "background"),
     ("/v1/responses", {"model": "b", "input": "x", "conversation": "conv_1"}, STORED, "conversation"),

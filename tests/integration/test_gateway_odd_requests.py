@@ -28,6 +28,7 @@ def stack() -> Iterator[Stack]:
     flags = ["--token-delay", "0.02", "--tokens", "100", "--ctx-size", str(CONTEXT)]
     config = fakes.config({"a": flags, "b": ["--tokens", "150", "--word=----"]})
     config["router_settings"]["model_group_alias"] = {"first": "a"}
+    config["model_list"][1]["model_info"]["launcher"]["infill"] = ["<P>", "<S>", "<M>"]
     config["model_list"][1]["model_info"] |= {"max_input_tokens": 1000, "supports_vision": True}
     with Stack(config) as it:
         yield it
@@ -97,6 +98,16 @@ def test_clients_learn_what_a_model_can_do_and_nothing_is_started_for_it(stack: 
     codex = stack.http.get("/v1/models", params={"client_version": "0.159.3"}).json()
     assert {it["context_window"] for it in codex["models"] if it["slug"] in ("a", "first")} == {CONTEXT}
     assert stack.counter("starts") == starts
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_editors_suffix_goes_into_the_prompt(stack: Stack, stream: bool) -> None:
+    """arbs-io/github-copilot-llm-gateway#51: vLLM answers 400 to it at every keystroke."""
+    body = {"model": "b", "prompt": "def f(", "suffix": "):", "max_tokens": 3, "stream": stream}
+    assert stack.http.post("/v1/completions", json=body).status_code == 200
+    document = yaml.safe_load(stack.config_file.read_text(encoding="utf-8"))
+    last = httpx.get(f"http://127.0.0.1:{fakes.port_of(document, 'b')}/fake/stats").json()["last"]
+    assert (last["prompt"], last.get("suffix")) == ("<P>def f(<S>):<M>", None)
 
 
 def test_an_answer_may_say_the_same_a_hundred_times(stack: Stack) -> None:

@@ -37,6 +37,11 @@ ROWS: dict[str, tuple[int | str, Any]] = {
         "acompletion",
         {"model_info": {"supports_function_calling": False}, "tools": [{}]},
     ),
+    "a `suffix` for a `vllm` model without `launcher.infill`": (
+        "atext_completion",
+        {"suffix": "b", "model_info": {"launcher": {"kind": "vllm"}}},
+    ),
+    "token ids, where text is wanted": ("atext_completion", {"model": "hosted_vllm/a", "prompt": [906, 917]}),
     "a stream with `n` above 1": ("acompletion", {"stream": True, "n": 2}),
     "no such model": (400, f"/chat/completions: {GONE}"),
     "wrong key": (401, BAD_KEY),
