@@ -21,6 +21,7 @@ from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
 
 from roundhouse.config import paths
 from roundhouse.config.load import load_settings
+from roundhouse.config.schema import Launcher
 from roundhouse.hooks import cache_rules, infill, kinds, limits, media, peek, reach, shared_client, token_ids, via
 from roundhouse.hooks.caller import asking, key_hash, of_key
 from roundhouse.hooks.fetching import Fetcher, MediaRefused
@@ -69,8 +70,7 @@ class ResidencyHook(CustomLogger):
         super().__init__()
         self._client: LeaseClient | None = None
         self._managed: dict[tuple[str | None, int | None], str] = {}
-        self._takes_ids: frozenset[str] = frozenset()
-        self._infill: dict[str, tuple[str, str, str]] = {}
+        self._launchers: dict[str, Launcher] = {}
         self._max_wait_s = 0.0
         self._fetcher: Fetcher | None = None
         self._held: dict[_Call, dict[asyncio.Task[Any], Lease]] = {}
@@ -99,20 +99,13 @@ class ResidencyHook(CustomLogger):
             _mark(kwargs, kind)
             return
         kwargs.update(limits.within(kwargs))
-        kwargs.update(infill.filled(kwargs, self._infill.get(model, ())))
+        kwargs.update(infill.filled(kwargs, self._launchers[model].infill or ()))
         call, task = _call(kwargs), asyncio.current_task()
         assert task is not None
         if self._has(call, task, model):
             await self._bring(kwargs)  # a call inside a call: /v1/messages runs as a chat completion
             return
-        if kind not in SERVED:
-            text = f"{model} is for single requests: there are no files, batches, sessions or pass-through for it"
-            raise _refusal(Refused("not_served", text, 400))
-        cannot = kinds.refusal(model, kind, kwargs)
-        if cannot is None and model not in self._takes_ids:
-            cannot = token_ids.refusal(kind, kwargs)
-        if cannot is not None:
-            raise HTTPException(400, detail={"error": cannot.error})
+        self._refuse_what_cannot_work(model, kind, kwargs)
         await self._bring(kwargs)  # before anything moves, and before the cache is asked: a picture may have changed
         if await peek.would_answer(kwargs, kind):
             return
@@ -153,6 +146,17 @@ class ResidencyHook(CustomLogger):
             for task in list(self._held.get(call := _call(request_data), {})):
                 self._release(call, task, why)
 
+    def _refuse_what_cannot_work(self, model: str, kind: str, kwargs: dict[str, Any]) -> None:
+        """Raise HTTPException for what the model's engine is sure to refuse: nothing is to move for that."""
+        if kind not in SERVED:
+            text = f"{model} is for single requests: there are no files, batches, sessions or pass-through for it"
+            raise _refusal(Refused("not_served", text, 400))
+        cannot = kinds.refusal(model, kind, kwargs)
+        if cannot is None and not self._launchers[model].token_ids:
+            cannot = token_ids.refusal(kind, kwargs)
+        if cannot is not None:
+            raise HTTPException(400, detail={"error": cannot.error})
+
     async def _bring(self, kwargs: dict[str, Any]) -> None:
         """Put what URLs lead to in their place: an engine would fetch it from anywhere. Raises HTTPException."""
         urls = media.urls(kwargs)
@@ -172,8 +176,7 @@ class ResidencyHook(CustomLogger):
         if self._client is None:
             settings = load_settings(paths.config_file())
             self._managed = {_address(entry.api_base): name for name, entry in settings.models.items()}
-            self._infill = {name: it.launcher.infill for name, it in settings.models.items() if it.launcher.infill}
-            self._takes_ids = frozenset(name for name, it in settings.models.items() if it.launcher.token_ids)
+            self._launchers = {name: entry.launcher for name, entry in settings.models.items()}
             self._max_wait_s = settings.residency.max_wait_s
             self._client = LeaseClient(paths.control_socket())
             self._client.connect()

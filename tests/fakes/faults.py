@@ -1,4 +1,4 @@
-"""The errors that vLLM 0.32 answers with, word for word: a request that says ``fault[NAME]`` gets the one of that name.
+"""The errors of vLLM 0.32 in its own form: a request that says ``fault[NAME]`` gets the one of that name.
 
 vLLM's ``ErrorResponse`` has ``message``, ``type`` (the name of a class), ``param``, and a number as ``code``.
 """
