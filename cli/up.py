@@ -352,14 +352,14 @@ def _wait(stack: subprocess.Popen[bytes]) -> None:
 
 
 def _wait_for_host(stack: subprocess.Popen[bytes]) -> None:
-    """Let the engine host import vLLM before the first request does not find it ready; without one, all works, too."""
+    """Wait until the engine host has imported vLLM, so that the first request finds it ready. All works without one."""
     began = time.monotonic()
     said = False
     while stack.poll() is None and time.monotonic() - began < HOST_S:
         with suppress(NotRunning):
             host = control.status().get("engine_host")
             if host is None or host["state"] not in ("off", "importing"):
-                if said:
+                if said and host is not None and host["state"] == "ready":
                     say(f"  vLLM       ready after {time.monotonic() - began:.1f} s more: engines start from it")
                 return
         if not said:

@@ -24,18 +24,16 @@ GENERATING = frozenset(
 )
 """Kinds of calls whose answer may be left to chance; embeddings, ranks and transcripts are not."""
 
-SPACE = "roundhouse"
-"""The namespace of who shares: the master key, keys that are told to, and everybody where there are no keys."""
 
-
-def controls(kwargs: Mapping[str, Any], kind: str, key: str | None, of_key: KeyMetadata) -> dict[str, Any]:
+def controls(kwargs: Mapping[str, Any], kind: str, key: str | None, of_key: KeyMetadata, space: str) -> dict[str, Any]:
     """The object ``cache`` of a call: LiteLLM's name for what the cache does with it.
 
-    ``key``: the hash of the virtual key that asks; ``None`` for the master key. The namespace is never the client's.
+    ``key``: the hash of the virtual key that asks; ``None`` for the master key. ``space``: the namespace of who shares:
+    the master key, keys that are told to, and everybody where there are no keys. It is never the client's to choose.
     """
     asked = kwargs.get("cache")
     result = dict(asked) if isinstance(asked, dict) else {}
-    result["namespace"] = f"{SPACE}:{key[:32]}" if key and of_key.cache == "own" else SPACE
+    result["namespace"] = f"{space}:{key[:32]}" if key and of_key.cache == "own" else space
     wanted = result.get("use-cache") is True or of_key.cache_chance
     if kind in GENERATING and (kwargs.get("stream") or (_left_to_chance(kwargs) and not wanted)):
         result |= {"no-cache": True, "no-store": True}

@@ -13,6 +13,11 @@ PEEK_S = 0.5
 """How long the cache may take to answer the peek; its own socket timeout is shorter."""
 
 
+def space() -> str:
+    """The cache's namespace by the YAML, which stacks that share a Redis may set."""
+    return getattr(litellm.cache, "namespace", None) or "roundhouse"
+
+
 def _named(name: str) -> Any:
     """LiteLLM's cache handler reads the call's kind from a function's name."""
 

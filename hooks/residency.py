@@ -93,7 +93,7 @@ class ResidencyHook(CustomLogger):
         model = self._model_of(kwargs)
         kind = getattr(call_type, "value", call_type)
         key = None if _is_admin(kwargs) else key_hash(kwargs)
-        kwargs["cache"] = cache_rules.controls(kwargs, kind, key, of_key(kwargs))
+        kwargs["cache"] = cache_rules.controls(kwargs, kind, key, of_key(kwargs), peek.space())
         cache_rules.forget_name(kwargs)
         if model is None:
             _mark(kwargs, kind)

@@ -111,8 +111,9 @@ class VllmProcess(ProcessLauncher):
         host = self._host
         if host is None:
             raise HostError("off")
-        report(Progress("importing"))
-        await host.settled()
+        if host.state == "importing":
+            report(Progress("importing"))
+            await host.settled()
         pid, arguments = host.pid, list(spec.argv[3:])
         if self._longest_s is not None:
             limit = max(PATIENCE_MIN_S, PATIENCE * self._longest_s)

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from roundhouse.config.key_metadata import KeyMetadata
-from roundhouse.hooks.cache_rules import SPACE, controls
+from roundhouse.hooks.cache_rules import controls
 
+SPACE = "roundhouse"
 OFF = {"no-cache": True, "no-store": True}
 SURE = {"temperature": 0}
 
 
 def said(kwargs: dict[str, Any], kind: str = "acompletion", key: str | None = None, **metadata: Any) -> dict[str, Any]:
-    return controls(kwargs, kind, key, KeyMetadata(**metadata))
+    return controls(kwargs, kind, key, KeyMetadata(**metadata), SPACE)
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"temperature": 0.7}, {"temperature": 1}, {"temperature": None}])
