@@ -25,7 +25,7 @@ def asked(scope: Mapping[str, Any]) -> tuple[str, str] | None:
         return None
     for path in LISTS:
         name = scope["path"].removeprefix(f"{path}/")
-        if name not in ("", scope["path"]):
+        if name not in ("", scope["path"]) and ".." not in name.split("/"):  # that is the way to another route
             return path, name
     return None
 
