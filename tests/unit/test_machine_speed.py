@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from heapq import heappop, heappush
 from time import perf_counter
 
 from roundhouse.residency.engine import Measured
@@ -11,8 +12,23 @@ from roundhouse.residency.machine import Machine, Model
 from roundhouse.residency.track import Bounds
 
 CALLERS = 1000
-BOUND_US = 50.0
-"""Microseconds a fact may cost on average."""
+BOUND_STEPS = 50.0
+"""What a fact may cost on average, in steps of the yardstick: some 50 us where it was set, whatever the processor."""
+
+STEPS = 20_000
+
+
+def step_us() -> float:
+    """The yardstick: microseconds of this interpreter for one entry through a heap and a dictionary."""
+    heap: list[tuple[int, int]] = []
+    seen: dict[int, int] = {}
+    began = perf_counter()
+    for number in range(STEPS):
+        heappush(heap, (number * 7919 % 10007, number))
+        seen[number % CALLERS] = seen.get(number % CALLERS, 0) + 1
+    while heap:
+        heappop(heap)
+    return (perf_counter() - began) / STEPS * 1e6
 
 
 def cost_us(waiting: int) -> float:
@@ -42,9 +58,15 @@ def cost_us(waiting: int) -> float:
     return spent / done * 1e6
 
 
-def test_ten_thousand_waiting_requests_of_a_thousand_callers_cost_under_50_microseconds_a_fact() -> None:
+def test_ten_thousand_waiting_requests_of_a_thousand_callers_cost_under_fifty_steps_a_fact() -> None:
     # The least of a few is what it costs: the rest of the time others had the processor.
-    assert any(cost_us(10_000) < BOUND_US for _ in range(8))
+    costs, steps = [], []
+    for _ in range(8):
+        costs.append(cost_us(10_000))
+        steps.append(step_us())
+        if min(costs) < BOUND_STEPS * min(steps):
+            return
+    raise AssertionError(f"{min(costs):.1f} us a fact, {min(steps):.2f} us a step")
 
 
 def test_no_step_is_quadratic() -> None:
