@@ -11,17 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from roundhouse.config.key_metadata import KeyMetadata
+from roundhouse.hooks.kinds import KINDS, TALKS
 
-GENERATING = frozenset(
-    {
-        "acompletion",
-        "atext_completion",
-        "aresponses",
-        "anthropic_messages",
-        "agenerate_content",
-        "agenerate_content_stream",
-    }
-)
+GENERATING = frozenset(kind for kind, (_, modes) in KINDS.items() if modes is TALKS)
 """Kinds of calls whose answer may be left to chance; embeddings, ranks and transcripts are not."""
 
 

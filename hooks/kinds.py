@@ -33,7 +33,10 @@ KINDS: dict[str, tuple[str, frozenset[str]]] = {
     "aimage_edit": ("images", DRAWS),
     "amoderation": ("moderations", MODERATES),
 }
-"""LiteLLM's kind of call -> its name for a reader, and the modes of the models that answer it."""
+"""LiteLLM's kind of call (litellm.types.utils.CallTypes) -> its name for a reader, and the modes of models that answer.
+
+These are one question and one answer. No others are served: files, batches and stored responses would be gone with the
+engine, and a WebSocket session would hold the device while nobody says anything."""
 
 PICTURES = frozenset({"image_url", "input_image", "image"})
 """The types of the content parts that are pictures, in the three dialects."""

@@ -33,26 +33,6 @@ HEALTH_TAG = "litellm-internal-health-check"
 
 ERROR_TYPE = "residency_error"
 
-SERVED = frozenset(
-    {
-        "acompletion",
-        "atext_completion",
-        "aresponses",
-        "anthropic_messages",
-        "agenerate_content",
-        "agenerate_content_stream",
-        "aembedding",
-        "arerank",
-        "amoderation",
-        "atranscription",
-        "aspeech",
-        "aimage_generation",
-        "aimage_edit",
-    }
-)
-"""The kinds of calls (litellm.types.utils.CallTypes) that are one question and one answer. Files, batches and stored
-responses would be gone with the engine; a WebSocket session would hold the device while nobody says anything."""
-
 MODERATION = ("moderation", "amoderation")
 """The one kind of call that LiteLLM makes for a model it does not know: with whatever key it finds for a provider."""
 
@@ -148,7 +128,7 @@ class ResidencyHook(CustomLogger):
 
     def _refuse_what_cannot_work(self, model: str, kind: str, kwargs: dict[str, Any]) -> None:
         """Raise HTTPException for what the model's engine is sure to refuse: nothing is to move for that."""
-        if kind not in SERVED:
+        if kind not in kinds.KINDS:
             text = f"{model} is for single requests: there are no files, batches, sessions or pass-through for it"
             raise _refusal(Refused("not_served", text, 400))
         cannot = kinds.refusal(model, kind, kwargs)
