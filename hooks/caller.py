@@ -42,7 +42,7 @@ def asking(kwargs: Mapping[str, Any], max_wait_s: float, now: datetime | None = 
 
     What is malformed is ignored, with a warning once a key.
     """
-    metadata = _metadata(kwargs)
+    metadata = metadata_of(kwargs)
     headers = _headers(kwargs, metadata)
     own = of_key(kwargs)
     hour = (now or datetime.now()).hour
@@ -56,16 +56,17 @@ def asking(kwargs: Mapping[str, Any], max_wait_s: float, now: datetime | None = 
 
 def key_hash(kwargs: Mapping[str, Any]) -> str:
     """The hash of the key that a call came with; empty where there are no keys."""
-    return str(_metadata(kwargs).get("user_api_key_hash") or "")
+    return str(metadata_of(kwargs).get("user_api_key_hash") or "")
 
 
 def of_key(kwargs: Mapping[str, Any]) -> KeyMetadata:
     """What the call's key says to us in its metadata. What is malformed is ignored, with a warning once a key."""
-    said = (_metadata(kwargs).get("user_api_key_metadata") or {}).get(SECTION)
+    said = (metadata_of(kwargs).get("user_api_key_metadata") or {}).get(SECTION)
     return _of_key(key_hash(kwargs), json.dumps(said, default=str))
 
 
-def _metadata(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def metadata_of(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What LiteLLM notes of a call's key and headers; it has two names for it, by route."""
     return {**(kwargs.get("metadata") or {}), **(kwargs.get("litellm_metadata") or {})}
 
 

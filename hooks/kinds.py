@@ -44,7 +44,6 @@ PICTURES = frozenset({"image_url", "input_image", "image"})
 STORED = ("previous_response_id", "background", "conversation")
 """What of a request for a response needs an earlier one, or one that is kept."""
 
-
 CALLING = frozenset({"acompletion", "anthropic_messages"})
 """The kinds of calls in which vLLM wants a parser for tools; a response goes without."""
 
@@ -71,38 +70,30 @@ class CannotWork:
 def refusal(model: str, kind: str, kwargs: Mapping[str, Any]) -> CannotWork | None:
     """Why the call cannot work, or ``None``: it may."""
     info = kwargs.get("model_info") or {}
+    return (
+        _of_another_kind(model, kind, info)
+        or _of_a_completion(model, kind, kwargs, info)
+        or _stored(kind, kwargs)
+        or _several(kwargs)
+        or _tools(model, kind, kwargs, info)
+        or _pictures(model, kwargs, info)
+    )
+
+
+def _of_another_kind(model: str, kind: str, info: Mapping[str, Any]) -> CannotWork | None:
     mode = info.get("mode")
     named, modes = KINDS.get(kind, ("", MODES))
     hears = kind == "atranscription" and info.get("supports_audio_input")
-    if mode in MODES and mode not in modes and not hears:
-        text = (
-            f"{model} is a model for {_of(mode)}: it does not answer requests for {named}. See /v1/models for others."
-        )
-        return CannotWork(text, "wrong_model_kind", "model")
-    if kind == "atext_completion" and (cannot := _of_completion(model, kwargs, info)):
-        return cannot
-    if kind == "aresponses":
-        for name in STORED:
-            if kwargs.get(name):
-                text = f"{name}: stored responses are not kept here. Send the whole input with each request."
-                return CannotWork(text, "stored_responses_unsupported", name)
-    several = kwargs.get("n")
-    if kwargs.get("stream") and isinstance(several, int) and several > 1:  # LiteLLM ends all with the first
-        text = f"n={several} is not streamed: ask without stream, or {several} times."
-        return CannotWork(text, "several_streams_unsupported", "n")
-    automatic = kwargs.get("tool_choice") in (None, "auto")
-    if kwargs.get("tools") and automatic and kind in CALLING and info.get("supports_function_calling") is False:
-        return CannotWork(NO_TOOLS.format(model), "tools_unsupported", "tools")
-    if info.get("supports_vision") is False:
-        for name in ("messages", "input"):
-            if any(part.get("type") in PICTURES for part in _parts(kwargs.get(name))):
-                text = f"{model} reads no pictures (supports_vision is false): send text, or name a model that does."
-                return CannotWork(text, "pictures_unsupported", name)
-    return None
+    if mode not in MODES or mode in modes or hears:
+        return None
+    text = f"{model} is a model for {_of(mode)}: it does not answer requests for {named}. See /v1/models for others."
+    return CannotWork(text, "wrong_model_kind", "model")
 
 
-def _of_completion(model: str, kwargs: Mapping[str, Any], info: Mapping[str, Any]) -> CannotWork | None:
+def _of_a_completion(model: str, kind: str, kwargs: Mapping[str, Any], info: Mapping[str, Any]) -> CannotWork | None:
     """What of ``/v1/completions`` alone cannot work: LiteLLM passes no ids to vLLM, and few models fill gaps."""
+    if kind != "atext_completion":
+        return None
     prompt = kwargs.get("prompt")
     provider = str(kwargs.get("custom_llm_provider") or kwargs.get("model")).partition("/")[0]
     if provider == "hosted_vllm" and isinstance(prompt, list) and any(not isinstance(it, str) for it in prompt):
@@ -111,6 +102,40 @@ def _of_completion(model: str, kwargs: Mapping[str, Any], info: Mapping[str, Any
     if kwargs.get("suffix") and (info.get("launcher") or {}).get("kind") == "vllm":  # the marks would have taken it out
         text = f"{model} fills no gaps: leave suffix out, or write its marks into launcher.infill in the YAML."
         return CannotWork(text, "suffix_unsupported", "suffix")
+    return None
+
+
+def _stored(kind: str, kwargs: Mapping[str, Any]) -> CannotWork | None:
+    name = next((name for name in STORED if kwargs.get(name)), None)
+    if kind != "aresponses" or name is None:
+        return None
+    text = f"{name}: stored responses are not kept here. Send the whole input with each request."
+    return CannotWork(text, "stored_responses_unsupported", name)
+
+
+def _several(kwargs: Mapping[str, Any]) -> CannotWork | None:
+    """LiteLLM ends all answers of a stream with the first."""
+    several = kwargs.get("n")
+    if not kwargs.get("stream") or not isinstance(several, int) or several < 2:
+        return None
+    text = f"n={several} is not streamed: ask without stream, or {several} times."
+    return CannotWork(text, "several_streams_unsupported", "n")
+
+
+def _tools(model: str, kind: str, kwargs: Mapping[str, Any], info: Mapping[str, Any]) -> CannotWork | None:
+    automatic = kind in CALLING and kwargs.get("tools") and kwargs.get("tool_choice") in (None, "auto")
+    if not automatic or info.get("supports_function_calling") is not False:
+        return None
+    return CannotWork(NO_TOOLS.format(model), "tools_unsupported", "tools")
+
+
+def _pictures(model: str, kwargs: Mapping[str, Any], info: Mapping[str, Any]) -> CannotWork | None:
+    if info.get("supports_vision") is not False:
+        return None
+    for name in ("messages", "input"):
+        if any(part.get("type") in PICTURES for part in _parts(kwargs.get(name))):
+            text = f"{model} reads no pictures (supports_vision is false): send text, or name a model that does."
+            return CannotWork(text, "pictures_unsupported", name)
     return None
 
 

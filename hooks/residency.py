@@ -23,7 +23,7 @@ from roundhouse.config import paths
 from roundhouse.config.load import load_settings
 from roundhouse.config.schema import Launcher
 from roundhouse.hooks import cache_rules, infill, kinds, limits, media, peek, reach, shared_client, token_ids, via
-from roundhouse.hooks.caller import asking, key_hash, of_key
+from roundhouse.hooks.caller import asking, key_hash, metadata_of, of_key
 from roundhouse.hooks.fetching import Fetcher, MediaRefused
 from roundhouse.residency import scope
 from roundhouse.residency.client import Lease, LeaseClient, Refused
@@ -266,18 +266,14 @@ def _is_stream(result: Any) -> bool:
     return hasattr(result, "__anext__") or hasattr(result, "__aiter__")
 
 
-def _metadata(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {**(kwargs.get("metadata") or {}), **(kwargs.get("litellm_metadata") or {})}
-
-
 def _is_admin(kwargs: dict[str, Any]) -> bool:
     """Whether the request came with an admin's key. A client may send metadata, but no object of LiteLLM's."""
-    key = _metadata(kwargs).get("user_api_key_auth")
+    key = metadata_of(kwargs).get("user_api_key_auth")
     return isinstance(key, UserAPIKeyAuth) and key.user_role == LitellmUserRoles.PROXY_ADMIN
 
 
 def _is_health_check(kwargs: dict[str, Any]) -> bool:
-    tags = _metadata(kwargs).get("tags")
+    tags = metadata_of(kwargs).get("tags")
     return isinstance(tags, list) and HEALTH_TAG in tags
 
 

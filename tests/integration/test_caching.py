@@ -90,6 +90,13 @@ def test_a_whole_answer_is_not_replayed_to_who_wants_a_stream(stack: Stack) -> N
     assert asked() - before == 3
 
 
+def test_a_conversation_of_more_than_four_messages_is_not_cached(stack: Stack) -> None:
+    """LiteLLM's own rule, and docs/configuration.md says it: a fact of the version that is pinned."""
+    words = [{"role": "user", "content": f"{time.time_ns()}"}] * 5
+    assert twice(stack, ROUTES[0], {"messages": words[:4], "temperature": 0}) == 1
+    assert twice(stack, ROUTES[0], {"messages": words, "temperature": 0}) == 2
+
+
 def test_a_client_cannot_name_a_cached_answer(stack: Stack) -> None:
     """Who knows the name of another key's answer would be told it."""
     named = {"cache": {"namespace": "mine"}, "metadata": {"redis_namespace": "mine"}}

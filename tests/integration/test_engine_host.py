@@ -253,11 +253,14 @@ async def test_a_host_is_ready_once_the_threads_of_its_imports_have_ended(
     async with running(it, ready=False) as host:
         log = paths.log_dir() / "vllm-host.log"
         await until(lambda: log.exists() and "fake-build-reaper); waiting for it" in log.read_text(), "it says so")
-        starting = asyncio.create_task(start(it, host))  # waits: the stock way would make the same imports
-        await asyncio.sleep(0)
+        waits = asyncio.Event()
+        launcher = build_launcher(it, host)
+        starting = asyncio.create_task(launcher.start(lambda progress: waits.set()))
+        await waits.wait()  # for the host: the stock way would make the same imports
         assert host.state == "importing"
         (home / "ends").touch()
-        _, engine = await starting
+        engine = await starting
+        assert isinstance(engine, Child)
         assert forked(engine, host)
         await engine.stop()
 

@@ -37,7 +37,7 @@ if thread_ends := os.environ.get("FAKE_VLLM_THREAD"):
     def linger():
         """As a thread that waits for a compiler does."""
         while not os.path.exists(thread_ends):
-            time.sleep(0.01)
+            time.sleep(0.01)  # a file has no event that Python's own library could wait for
 
     threading.Thread(target=linger, name="fake-build-reaper", daemon=True).start()
 server = sys.modules.get("roundhouse_host.server")  # a stock start has none
