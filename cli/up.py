@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Literal
 
 import click
-import httpx
 from psutil import Error, Process
 
-from roundhouse.cli import control, ending, started, told, whereabouts
+from roundhouse.cli import readiness, started, told, whereabouts
 from roundhouse.cli.down import bring_down
 from roundhouse.cli.env import base_url
 from roundhouse.cli.errors import REFUSED, USAGE, CliError, NotRunning
@@ -27,17 +25,10 @@ from roundhouse.cli.told import say
 from roundhouse.config import address, keys, paths, surroundings
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import Settings
-from roundhouse.deploy import cluster, honcho, pids
-from roundhouse.deploy.redis import socket as redis_socket
+from roundhouse.deploy import honcho, pids
 from roundhouse.deploy.setup import choice
 from roundhouse.launchers import log as logs
 from roundhouse.launchers.records import read_records
-
-HOST_S = 60.0
-"""How long `up` waits for the engine host, which is a gain and no need: after that the first start waits for it."""
-
-START_S = 180.0
-"""How long the services may take: LiteLLM's imports on a slow disk, and then some."""
 
 DATABASE_S = 10
 """How long a database of the user's may take to answer."""
@@ -98,8 +89,8 @@ def _bring_up(profile: paths.Profile | None, models: Literal["auto", "hub", "tin
     record.write()
     try:
         stack = _start(settings)
-        _wait(stack)
-        _wait_for_host(stack)
+        readiness.wait_for_services(stack)
+        readiness.wait_for_host(stack)
         _say_where(record, notice)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
@@ -131,7 +122,7 @@ def _attend(stack: subprocess.Popen[bytes], ready: Callable[[], None]) -> None:
             time.sleep(POLL_S)
         say("stopped by 'roundhouse down'")
         return
-    text = _why_it_ended()
+    text = readiness.why_it_ended()
     with suppress(NotRunning):
         bring_down(force=False, wanted=False)
     raise CliError(text)
@@ -144,13 +135,13 @@ def _say_who_starts(pid: int) -> None:
 def _runs() -> bool:
     """Whether it runs already. Raises CliError if only parts of it do."""
     whereabouts.follow()
-    if _is_up():
+    if readiness.is_up():
         return True
     if pids.recorded("proxy") is not None and pids.recorded("residency") is not None:
         say("it runs, but the gateway does not answer just now; waiting for it", err=True)
         deadline = time.monotonic() + COMING_BACK_S
         while pids.recorded("proxy") is not None and time.monotonic() < deadline:
-            if _is_up():
+            if readiness.is_up():
                 return True
             time.sleep(POLL_S)
     if left := pids.ours():
@@ -225,18 +216,6 @@ def _settings() -> Settings:
         return load_settings(paths.config_file())
     except (ConfigError, ValueError) as error:
         raise CliError(str(error), USAGE) from error
-
-
-def _is_up(patience_s: float = 2.0) -> bool:
-    """Whether our gateway answers. Its socket listens long before it does."""
-    try:
-        control.status()
-        if whereabouts.gateway() is None:
-            return False
-        alive = f"{base_url().removesuffix('/v1')}/health/liveliness"
-        return httpx.get(alive, timeout=patience_s, trust_env=False).status_code == 200  # past any proxy
-    except (NotRunning, httpx.HTTPError):
-        return False
 
 
 def _require_secrets() -> None:
@@ -327,78 +306,6 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
 def procfile() -> Path:
     """What is started."""
     return paths.project_root() / "Procfile"
-
-
-def _wait(stack: subprocess.Popen[bytes]) -> None:
-    """Wait until every service answers, and say so as each does. Raises CliError if one does not."""
-    began = time.monotonic()
-    pending: dict[str, Callable[[], bool]] = {
-        "redis": _redis_answers,
-        **({"postgres": _postgres_answers} if keys.own_database() else {}),
-        "residency": _residency_answers,
-        "gateway": lambda: _is_up(POLL_S * 4),
-    }
-    while pending:
-        for name in [name for name, answers in pending.items() if answers()]:
-            del pending[name]
-            say(f"  {name:<10} ready after {time.monotonic() - began:.1f} s")
-        if stack.poll() is not None:
-            raise CliError(_why_it_ended())
-        if time.monotonic() - began > START_S:
-            raise CliError(
-                f"no answer from {', '.join(pending)} within {START_S:.0f} s\n{_end(_log()[-ending.LINES :])}"
-            )
-        time.sleep(POLL_S)
-
-
-def _wait_for_host(stack: subprocess.Popen[bytes]) -> None:
-    """Wait until the engine host has imported vLLM, so that the first request finds it ready. All works without one."""
-    began = time.monotonic()
-    said = False
-    while stack.poll() is None and time.monotonic() - began < HOST_S:
-        with suppress(NotRunning):
-            host = control.status().get("engine_host")
-            if host is None or host["state"] not in ("off", "importing"):
-                if said and host is not None and host["state"] == "ready":
-                    say(f"  vLLM       ready after {time.monotonic() - began:.1f} s more: engines start from it")
-                return
-        if not said:
-            said = True
-            say("  vLLM       is imported ahead, so that engines start in a fraction of the time")
-        time.sleep(POLL_S)
-
-
-def _redis_answers() -> bool:
-    if os.environ.get("REDIS_URL"):
-        return True
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(redis_socket())) == 0
-
-
-def _postgres_answers() -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(cluster.socket())) == 0
-
-
-def _residency_answers() -> bool:
-    with suppress(NotRunning):
-        return bool(control.status())
-    return False
-
-
-def _log() -> list[str]:
-    with suppress(OSError):
-        return (paths.log_dir() / "stack.log").read_text(errors="replace").splitlines()
-    return []
-
-
-def _why_it_ended() -> str:
-    it = ending.of_log(_log())
-    return f"{it}\n{_end(it.last)}" if it.last else f"{it}; see 'roundhouse logs'"
-
-
-def _end(lines: Sequence[str]) -> str:
-    return "\n".join(["the end of its log ('roundhouse logs' has all of it):", *(f"  {line}" for line in lines)])
 
 
 def _say_where(record: Started, notice: str | None) -> None:
