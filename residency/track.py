@@ -137,13 +137,13 @@ class Track:
     def called_off(self, engine: Engine, now: float) -> None:
         """The last who waited for the engine left as soon as it had come: who has just left for it comes back.
 
-        Its like were known to stay, else nobody would have left.
+        Its like were known to stay, else nobody would have left. Where nobody can come back the start goes on.
         """
         if not engine.begun or self.came_from is None or now - (self.switching_since or now) >= HOLD_S:
             return
-        engine.begun = False
         left = self.engine(self.came_from)
-        left.recalled = not left.state.serves and not left.dismissed and left.state is not State.FAILED
+        if not (left.state.serves or left.dismissed or left.state is State.FAILED):
+            engine.begun, left.recalled = False, True
 
     def _charge(self, now: float) -> None:
         """Add up what those who wait for other models have paid since the last look."""

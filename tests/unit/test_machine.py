@@ -300,6 +300,15 @@ def test_who_made_way_for_one_that_left_at_once_comes_back(drive: Driver) -> Non
     assert drive.state("a") is State.READY
 
 
+def test_a_start_whose_only_waiter_left_at_once_goes_on_where_nobody_can_come_back(drive: Driver) -> None:
+    drive.bring("a")
+    ticket, _ = drive.ask("b")
+    drive(UnloadCommanded(Ticket(90), "a"))
+    assert [type(o) for o in drive(Stopped("a"))] == [Grant, Start]  # the unload is done, and b comes
+    assert drive(Gone(ticket), after=0.3) == []
+    assert drive.state("b") is State.STARTING
+
+
 def test_who_waits_in_vain_is_told_what_was_in_the_way() -> None:
     drive = Driver(max_wait_s=60)
     drive.ask("a")
