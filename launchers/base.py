@@ -89,7 +89,7 @@ class Engine(Protocol):
         """Return when the main process is gone. Cancellable; may be awaited by several."""
 
     async def stop(self, force: bool = False) -> None:
-        """End it; on return nothing of its process group is left. Idempotent; ``force``: SIGKILL at once."""
+        """End it; on return, however late, nothing of its processes is left. Idempotent; ``force``: SIGKILL at once."""
 
 
 class Launcher(Protocol):

@@ -239,11 +239,14 @@ class EngineHost:
         """Return only when there can be no host."""
         pause = BACKOFF_FIRST_S
         while True:
-            if self._left() is None:
-                await self._room()
-                self._start()
             began = time.monotonic()
-            why = await self._converse()
+            try:
+                if self._left() is None:
+                    await self._room()
+                    self._start()
+                why = await self._converse()
+            except OSError as error:
+                why = f"it cannot be run: {error}"
             code = await asyncio.to_thread(_exit_code, self._process)
             await self._end()
             if code == UNSUPPORTED:
@@ -308,15 +311,16 @@ class EngineHost:
             reader, self._writer = await asyncio.open_unix_connection(str(paths.host_socket()))
         except OSError as error:
             return f"no connection: {error.strerror}"
-        watch = asyncio.create_task(self._watch_memory(), name="engine host's memory")
-        try:
-            while line := await reader.readline():
-                self._take(json.loads(line))
-        except (OSError, ValueError) as error:
-            return f"{type(error).__name__}: {error}"
-        finally:
+        why = "it ended"
+        async with asyncio.TaskGroup() as tasks:
+            watch = tasks.create_task(self._watch_memory(), name="engine host's memory")
+            try:
+                while line := await reader.readline():
+                    self._take(json.loads(line))
+            except (OSError, ValueError) as error:
+                why = f"{type(error).__name__}: {error}"
             watch.cancel()
-        return "it ended"
+        return why
 
     async def _watch_memory(self) -> None:
         while True:

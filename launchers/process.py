@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -20,6 +21,8 @@ from roundhouse.launchers.birth import Birth
 from roundhouse.launchers.records import Record, kill_session, session
 from roundhouse.launchers.sleeping import SleepEndpoints
 
+log = logging.getLogger("roundhouse.launchers")
+
 SECOND_TERM_S = 5.0
 """vLLM can swallow a SIGTERM while it starts or hang on open connections; a second one ends it in some seconds."""
 
@@ -28,6 +31,9 @@ STRAGGLERS_S = 1.0
 
 CODE_S = 1.0
 """How long the engine host may take to tell the exit code of a child that is gone."""
+
+STUCK_S = 5.0
+"""What survives SIGKILL hangs in the driver, for seconds or for ever: how often it is killed again, and that is said."""
 
 POLL_S = 0.005
 LOG_CHECK_S = 60.0
@@ -215,13 +221,10 @@ class Child:
         return f"engine {how}" + logs.quoted(self._spec.log)
 
     async def stop(self, force: bool = False) -> None:
-        """End the group; on return nothing of it is left.
+        """End the group; on return nothing of it is left, however long that takes: it may hold memory of the device.
 
         Without ``force``: SIGTERM to the main process alone (the group's other processes are ended by it),
         its grace, SIGTERM again, then SIGKILL to whatever is left. A call with ``force`` hurries one without.
-
-        Raises:
-            RuntimeError: something did not go even after SIGKILL.
         """
         if force:
             await self._kill()
@@ -244,17 +247,24 @@ class Child:
         return not self.alive
 
     async def _kill(self) -> None:
-        if self.alive:
+        while self.alive:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)  # the rest of its session follows, in an order of its own
-            await self._gone.wait()
+            try:
+                await asyncio.wait_for(self._gone.wait(), STUCK_S)
+            except TimeoutError:
+                self._say_stuck()
 
     async def _kill_stragglers(self, patience_s: float) -> None:
-        """Wait for the rest of the session, then kill it."""
+        """Wait for the rest of the session, then kill it, until nothing is left."""
         deadline = time.monotonic() + patience_s
         while session(self.pid, self._record.born):
-            if time.monotonic() >= deadline:
-                if not await asyncio.to_thread(kill_session, self.pid, self._record.born):
-                    raise RuntimeError(f"processes of {self._spec.model} survive SIGKILL (session {self.pid})")
-                return
-            await asyncio.sleep(POLL_S)  # the kernel has no event for "the last process of a session"
+            if time.monotonic() < deadline:
+                await asyncio.sleep(POLL_S)  # the kernel has no event for "the last process of a session"
+            elif not await asyncio.to_thread(kill_session, self.pid, self._record.born):
+                self._say_stuck()
+                await asyncio.sleep(STUCK_S)
+
+    def _say_stuck(self) -> None:
+        text = "processes survive SIGKILL, and may hold memory of the device: it waits until they are gone"
+        log.error("event=stuck model=%s pids=%s text=%r", self._spec.model, sorted(self.pids()), text)

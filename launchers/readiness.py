@@ -52,8 +52,9 @@ async def launch(
         LaunchError: it could not be started; nothing of it is left. The same holds on cancellation.
     """
     left = read_record(spec.records, spec.model)
-    if left is not None and left.members():
-        await asyncio.to_thread(kill_session, left.pid, left.born)
+    if left is not None and left.members() and not await asyncio.to_thread(kill_session, left.pid, left.born):
+        text = f"model {spec.model!r}: what is left of its last engine survives SIGKILL (session {left.pid})"
+        raise LaunchError(spec.model, text)
     _require_free_port(spec)
     try:
         child = await spawn(spec)

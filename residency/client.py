@@ -185,8 +185,11 @@ class LeaseClient:
                 continue
             try:
                 await self._converse(connection)
-            except WebSocketException:
+            except* WebSocketException:
                 log.warning("event=residency_lost held=%d asked=%d", len(self._held), len(self._asks))
+            except* Exception:  # a bug, here or there: those who wait are not to wait for ever
+                log.exception("event=conversation_broken held=%d asked=%d", len(self._held), len(self._asks))
+                await asyncio.sleep(RECONNECT_S)
             finally:
                 await connection.close()
             absent_since = loop.time()
@@ -198,21 +201,19 @@ class LeaseClient:
         hello: list[dict[str, Any]] = [ask | {"op": "hold"} for ask in self._held.values()]
         hello += [ask.message for ask in self._asks.values() if not ask.answer.done()]
         await connection.send(json.dumps(hello))
-        writer = asyncio.create_task(self._write(connection), name="lease writer")
-        try:
+        async with asyncio.TaskGroup() as tasks:
+            writer = tasks.create_task(self._write(connection), name="lease writer")
             async for text in connection:
                 for event in json.loads(text):
                     self._take(event)
-        finally:
             writer.cancel()
 
     async def _write(self, connection: ClientConnection) -> None:
-        with suppress(WebSocketException):
-            while True:
-                messages = [await self._out.get()]
-                while not self._out.empty():
-                    messages.append(self._out.get_nowait())
-                await connection.send(json.dumps(messages, separators=(",", ":")))
+        while True:
+            messages = [await self._out.get()]
+            while not self._out.empty():
+                messages.append(self._out.get_nowait())
+            await connection.send(json.dumps(messages, separators=(",", ":")))
 
     def _take(self, event: Event) -> None:
         ask = self._asks.get(event["id"])

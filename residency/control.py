@@ -195,19 +195,23 @@ class LeaseConnection:
 
     async def serve(self) -> None:
         """Read and write until the other side is gone."""
-        writer = asyncio.create_task(self._write(), name="lease writer")
         try:
-            while True:
-                messages = json.loads(await self._socket.receive_text())
-                for message in messages if isinstance(messages, list) else [messages]:
-                    self._take(message)
-        except WebSocketDisconnect:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._write(), name="lease writer")
+                await self._read()
+        except* WebSocketDisconnect:
             pass
         finally:
-            writer.cancel()
             for ticket in self._tickets.values():
                 self._scheduler.forget(ticket)
                 self._scheduler.post(Gone(ticket))
+
+    async def _read(self) -> None:
+        """Take messages in until the other side is gone, which is a WebSocketDisconnect."""
+        while True:
+            messages = json.loads(await self._socket.receive_text())
+            for message in messages if isinstance(messages, list) else [messages]:
+                self._take(message)
 
     def _take(self, message: dict[str, Any]) -> None:
         id_, scheduler = int(message["id"]), self._scheduler

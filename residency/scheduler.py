@@ -43,6 +43,7 @@ from roundhouse.residency.journal import Journal
 from roundhouse.residency.machine import Machine
 from roundhouse.residency.memory import GaugeError, Memory, NotReleased
 from roundhouse.residency.store import Store
+from roundhouse.residency.tasks import Tasks
 
 log = logging.getLogger("roundhouse.residency")
 
@@ -85,10 +86,10 @@ class Scheduler:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._moves: dict[str, asyncio.Task[None]] = {}  # falling asleep, or waking
         self._stops: dict[str, asyncio.Task[None]] = {}
-        self._hurries: set[asyncio.Task[None]] = set()
         self._prepares: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, Progress] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._background = Tasks(self.fail)
         self.closed = asyncio.Event()
         self.broken: BaseException | None = None
 
@@ -145,8 +146,7 @@ class Scheduler:
                 check(self.machine, now)
         except Exception as error:
             log.exception("event=bug fact=%r", fact)
-            self.broken = error
-            self.closed.set()
+            self.fail(error)
             raise
         if self._store is not None and isinstance(fact, LEARNS):
             self._store.keep(self.machine.engines[fact.model], self._launchers[fact.model].identity)
@@ -156,6 +156,11 @@ class Scheduler:
             self._act(order)
         self._tell_reasons()
         self._set_timer()
+
+    def fail(self, error: BaseException) -> None:
+        """End the service, whose state cannot be trusted any more: the supervisor starts another, which adopts the engines."""
+        self.broken = self.broken or error
+        self.closed.set()
 
     def _tell_reasons(self) -> None:
         """Tell those who watch why a device stays with its model, or leaves it, when that has changed."""
@@ -186,12 +191,12 @@ class Scheduler:
                 )
             case Prepare(model=model):
                 log.debug("event=prepare model=%s", model)
-                self._prepares[model] = self._loop.create_task(self._prepare(model), name=f"prepare {model}")
+                self._prepares[model] = self._background.start(self._prepare(model), f"prepare {model}")
             case Start(model=model):
                 for other, ahead in self._prepares.items():
                     if other != model:
                         ahead.cancel()  # the disk is for who waits
-                self._tasks[model] = self._loop.create_task(self._run(model), name=f"engine {model}")
+                self._tasks[model] = self._background.start(self._run(model), f"engine {model}")
             case Sleep(model=model, level=level, at_most=at_most, reason=reason):
                 self._move(model, lambda: self._sleep(model, level, at_most))
                 self._announce({"event": "sleeping", "model": model, "level": level, "reason": reason})
@@ -209,15 +214,14 @@ class Scheduler:
         if model in self._stops:  # an orderly stop is under way and somebody has lost patience
             process = self._processes.get(model)
             if process is not None:
-                self._hurries.add(task := self._loop.create_task(process.stop(force=True), name=f"kill {model}"))
-                task.add_done_callback(self._hurries.discard)
+                self._background.start(process.stop(force=True), f"kill {model}")
             return
         # At once, and not in the task: else what they are about to report would be true no more.
         ending = [self._tasks.pop(model, None), self._moves.pop(model, None)]
         tasks = [task for task in ending if task is not None]
         for task in tasks:  # this one may be among them
             task.cancel()  # during the start the launcher ends what it has started; later it only watched
-        self._stops[model] = self._loop.create_task(self._stop(model, force, tasks), name=f"stop {model}")
+        self._stops[model] = self._background.start(self._stop(model, force, tasks), f"stop {model}")
         self._announce({"event": "stopping", "model": model, "reason": reason})
 
     def _tell(self, ticket: Ticket, event: Event) -> None:
@@ -313,7 +317,7 @@ class Scheduler:
             if not isinstance(fact, Failed):
                 self._announce({"event": "ready" if isinstance(fact, Woke) else "asleep", "model": model})
 
-        self._moves[model] = self._loop.create_task(move(), name=f"move {model}")
+        self._moves[model] = self._background.start(move(), f"move {model}")
 
     async def _sleep(self, model: str, level: int, at_most: int | None) -> Fact:
         process = self._processes[model]
@@ -374,7 +378,7 @@ class Scheduler:
             if level is None and self.machine.tracks[device].ledger.capacity is None:
                 taken.add(device)
             self._processes[model] = process
-            self._tasks[model] = self._loop.create_task(self._watch(model, process), name=f"engine {model}")
+            self._tasks[model] = self._background.start(self._watch(model, process), f"engine {model}")
             log.info("event=adopted model=%s pid=%d", model, process.pid)
             self.post(Adopted(model, process.pid, level))
 

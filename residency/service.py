@@ -37,6 +37,7 @@ from roundhouse.residency.machine import Machine, Model
 from roundhouse.residency.memory import Memory
 from roundhouse.residency.scheduler import Scheduler
 from roundhouse.residency.store import Store, keep_calibration, keep_callers, recall_calibration, recall_callers
+from roundhouse.residency.tasks import Tasks
 from roundhouse.residency.track import Bounds
 
 log = logging.getLogger("roundhouse.residency")
@@ -136,17 +137,14 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
         await asyncio.to_thread(sweep, paths.engine_records(), keep=scheduler.pids())
         await scheduler.see_others()
         scheduler.post(Ticked())  # what is to be preloaded
-        keeping = [
-            asyncio.create_task(scheduler.watch_others(), name="watch others"),
-            asyncio.create_task(_remember(machine.desk), name="remember what is learned"),
-            asyncio.create_task(_tidy(settings.models), name="tidy the home"),
-        ]
+        keeping = Tasks(scheduler.fail)
+        keeping.start(scheduler.watch_others(), "watch others")
+        keeping.start(_remember(machine.desk), "remember what is learned")
+        keeping.start(_tidy(settings.models), "tidy the home")
         if host is not None:
-            keeping.append(asyncio.create_task(host.run(), name="engine host"))
+            keeping.start(host.run(), "engine host")
         yield
-        for task in keeping:
-            task.cancel()
-        await asyncio.wait(keeping)
+        await keeping.cancel()
         keep_callers(paths.callers(), machine.desk.callers.dump())
         keep_calibration(paths.calibration(), machine.desk.calibration.dump())
         if scheduler.broken is None:
@@ -198,10 +196,13 @@ async def _tidy(models: Iterable[str]) -> None:
     """Now and then remove what was left by models, settings and versions of vLLM that nobody uses any more."""
     ours = {log_name(model) for model in models}
     while True:
-        await asyncio.to_thread(logs.sweep, paths.log_dir(), ours, time.time())
-        freed = await asyncio.to_thread(compiled.prune, paths.compiled(), time.time())
-        if freed:
-            log.info("event=pruned path=%s freed_mb=%d", paths.compiled(), freed >> 20)
+        try:
+            await asyncio.to_thread(logs.sweep, paths.log_dir(), ours, time.time())
+            freed = await asyncio.to_thread(compiled.prune, paths.compiled(), time.time())
+            if freed:
+                log.info("event=pruned path=%s freed_mb=%d", paths.compiled(), freed >> 20)
+        except OSError as error:
+            log.warning("event=not_tidied text=%r", str(error))
         await asyncio.sleep(TIDY_S)
 
 

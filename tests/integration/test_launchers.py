@@ -22,7 +22,7 @@ from roundhouse.launchers import readiness
 from roundhouse.launchers.base import LaunchError, Progress
 from roundhouse.launchers.birth import Birth
 from roundhouse.launchers.process import Child
-from roundhouse.launchers.records import Record, read_record, session, sweep
+from roundhouse.launchers.records import Record, kill_session, read_record, session, sweep
 from roundhouse.launchers.registry import build_launcher
 from tests.support import fakes
 from tests.support.clock import Clock
@@ -194,6 +194,42 @@ async def test_fifty_starts_and_stops_leave_nothing() -> None:
         engine = await launcher.start(ignore)
         await engine.stop()
     assert [child for child in psutil.Process().children() if child not in before] == []
+
+
+@pytest.fixture
+def survivor(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The first SIGKILLs to what is left of a session change nothing; the list has those that were sent so far."""
+    sent: list[int] = []
+
+    def kill(sid: int, born: Birth) -> bool:
+        sent.append(sid)
+        return len(sent) > 2 and kill_session(sid, born)
+
+    monkeypatch.setattr("roundhouse.launchers.process.kill_session", kill)
+    monkeypatch.setattr("roundhouse.launchers.readiness.kill_session", kill)
+    monkeypatch.setattr("roundhouse.launchers.process.STUCK_S", 0.05)
+    monkeypatch.setattr("roundhouse.launchers.process.STRAGGLERS_S", 0.0)
+    return sent
+
+
+async def test_what_survives_sigkill_is_killed_again_until_it_is_gone(
+    survivor: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = await build_launcher(entry("--child")).start(ignore)
+    [left] = engine.pids() - {engine.pid}
+    await engine.stop(force=True)
+    assert gone(left)
+    assert survivor == [engine.pid] * 3
+    assert caplog.text.count("event=stuck model=m") == 2
+    assert read_record(paths.engine_records(), "m") is None
+
+
+async def test_no_engine_starts_beside_one_that_survives_sigkill(survivor: list[int]) -> None:
+    it = entry("--child")
+    engine = await build_launcher(it).start(ignore)
+    with pytest.raises(LaunchError, match="survives SIGKILL"):
+        await build_launcher(it).start(ignore)
+    await engine.stop(force=True)
 
 
 async def test_a_healthy_engine_of_the_same_configuration_is_adopted() -> None:

@@ -217,6 +217,53 @@ async def test_bad_bodies_are_refused(path: Path) -> None:
             assert (await client.post("/unload", content=body)).status_code == 400
 
 
+async def test_a_stop_that_raises_closes_the_service_and_says_why(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with residency(path) as r:
+        client = LeaseClient(path)
+        (await client.acquire("a")).release()
+        error = r.launchers["a"].stop_error = RuntimeError("the record cannot be removed")
+        waiting = asyncio.create_task(client.acquire("b"))
+        async with asyncio.timeout(5):
+            await r.scheduler.closed.wait()
+        assert r.scheduler.broken is error
+        [said] = [it for it in caplog.records if it.levelname == "CRITICAL"]
+        assert "event=task_died task='stop a'" in said.getMessage()
+        r.launchers["a"].stop_error = None
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await client.aclose()
+
+
+async def test_a_message_that_cannot_be_sent_ends_the_connection_and_not_the_wait(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with residency(path) as r:
+        client = LeaseClient(path)
+        lease = await client.acquire("a")
+        client._out.put_nowait({"op": {"no JSON"}})  # type: ignore[dict-item]
+        again = await client.acquire("a")
+        assert "event=conversation_broken" in caplog.text
+        assert leases(r, "a") == 2
+        lease.release()
+        again.release()
+        await client.aclose()
+
+
+async def test_an_event_that_cannot_be_sent_ends_the_connection_and_not_the_wait(path: Path) -> None:
+    async with residency(path) as r:
+        r.launchers["a"].may_start.clear()
+        client = LeaseClient(path)
+        waiting = asyncio.create_task(client.acquire("a"))
+        await r.until(lambda: r.scheduler.machine.waiting == 1)
+        for sink in list(r.scheduler._sinks.values()):
+            sink({"event": {"no JSON"}})
+        await r.until(lambda: r.scheduler.machine.waiting == 0)
+        await r.until(lambda: r.scheduler.machine.waiting == 1)  # the client came back and asked again
+        r.launchers["a"].may_start.set()
+        (await waiting).release()
+        await client.aclose()
+
+
 async def test_a_storm_of_requests_that_come_wait_leave_and_crash_leaves_nothing_behind(path: Path) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")

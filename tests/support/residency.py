@@ -46,6 +46,8 @@ class FakeEngine:
         return EngineExit(-9, "killed by signal 9")
 
     async def stop(self, force: bool = False) -> None:
+        if self.launcher.stop_error is not None:
+            raise self.launcher.stop_error
         if not force:
             await self.launcher.may_stop.wait()
         self.gone.set()
@@ -54,7 +56,7 @@ class FakeEngine:
 
 
 class FakeLauncher:
-    """Starts at once unless the test clears ``may_start``; ``error`` makes the next start fail."""
+    """Starts at once unless the test clears ``may_start``; ``error`` fails the next start, ``stop_error`` all stops."""
 
     levels: tuple[int, ...] = ()
     identity = "fake"
@@ -70,6 +72,7 @@ class FakeLauncher:
         self.may_stop = asyncio.Event()
         self.may_stop.set()
         self.error: LaunchError | None = None
+        self.stop_error: Exception | None = None
         self.adoptable = False
         self.starts = 0
         self.prepares = 0
@@ -139,7 +142,8 @@ async def residency(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await it.scheduler.adopt()
         yield
-        await it.scheduler.close()
+        if it.scheduler.broken is None:
+            await it.scheduler.close()
 
     path.unlink(missing_ok=True)  # noqa: ASYNC240
     listener = socket.socket(socket.AF_UNIX)
