@@ -33,7 +33,7 @@ CODE_S = 1.0
 """How long the engine host may take to tell the exit code of a child that is gone."""
 
 STUCK_S = 5.0
-"""What survives SIGKILL hangs in the driver, for seconds or for ever: how often it is killed again, and that is said."""
+"""What survives SIGKILL hangs in the driver, for seconds or for ever: how often it is killed again, and said."""
 
 POLL_S = 0.005
 LOG_CHECK_S = 60.0

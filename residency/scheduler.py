@@ -158,7 +158,7 @@ class Scheduler:
         self._set_timer()
 
     def fail(self, error: BaseException) -> None:
-        """End the service, whose state cannot be trusted any more: the supervisor starts another, which adopts the engines."""
+        """End the service, whose state cannot be trusted any more. The supervisor starts another."""
         self.broken = self.broken or error
         self.closed.set()
 
