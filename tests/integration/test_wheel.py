@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import venv
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,24 @@ print(*names)
     names = _run(python, "-W", "ignore", "-c", code, cwd=tmp_path).split()
     for part in ("bench", "cli", "config", "deploy", "footprint", "hooks", "launchers", "plan", "proxy", "residency"):
         assert f"roundhouse.{part}" in names
+
+
+NOT_IN_THE_WHEEL = {
+    "deploy/requirements/*.in": "for the maintainer: what the locks are made of",
+    "deploy/requirements/lock": "for the maintainer: makes the locks",
+    "proxy/database/.npmrc": "for the maintainer: keeps addresses out of the lock",
+}
+
+
+def test_every_file_of_the_package_is_in_the_wheel_or_named_as_not_wanted(wheel: Path) -> None:
+    tracked = _run("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).splitlines()
+    parts = {path.name for path in (ROOT / "src" / "roundhouse").iterdir() if path.is_symlink()}
+    ours = {name for name in tracked if name.partition("/")[0] in parts}
+    with zipfile.ZipFile(wheel) as archive:
+        there = {name.removeprefix("roundhouse/") for name in archive.namelist()}
+    missing = {name for name in ours if name not in there}
+    assert not {name for name in missing if not any(fnmatch(name, it) for it in NOT_IN_THE_WHEEL)}
+    assert all(any(fnmatch(name, it) for name in missing) for it in NOT_IN_THE_WHEEL), "the list has more than that"
 
 
 def test_the_command_is_there(python: Path, tmp_path: Path) -> None:
