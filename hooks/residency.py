@@ -26,12 +26,11 @@ from roundhouse.hooks import cache_rules, infill, kinds, limits, media, peek, re
 from roundhouse.hooks.caller import asking, key_hash, metadata_of, of_key
 from roundhouse.hooks.fetching import Fetcher, MediaRefused
 from roundhouse.residency import scope
-from roundhouse.residency.client import Lease, LeaseClient, Refused
+from roundhouse.residency.client import Lease, LeaseClient
+from roundhouse.residency.codes import Code, Refused
 
 HEALTH_TAG = "litellm-internal-health-check"
 """litellm.constants.LITTELM_INTERNAL_HEALTH_SERVICE_ACCOUNT_NAME: marks LiteLLM's own health checks."""
-
-ERROR_TYPE = "residency_error"
 
 MODERATION = ("moderation", "amoderation")
 """The one kind of call that LiteLLM makes for a model it does not know: with whatever key it finds for a provider."""
@@ -63,7 +62,7 @@ class ResidencyHook(CustomLogger):
         """Refuse what cannot be gated. Never waits: this runs before rate limits and is not cancelled."""
         model = data.get("model")
         if getattr(call_type, "value", call_type) in MODERATION and not _is_of_the_yaml(model):
-            raise _refusal(Refused("not_served", f"{model} is no model of the YAML: it moderates nothing", 400))
+            raise _refusal(Refused(Code.NOT_SERVED, f"{model} is no model of the YAML: it moderates nothing"))
         if isinstance(model, str) and "," in model:
             message = f"one model a request, not a list of them: {model!r}"
             raise HTTPException(400, detail={"error": message})
@@ -130,7 +129,7 @@ class ResidencyHook(CustomLogger):
         """Raise HTTPException for what the model's engine is sure to refuse: nothing is to move for that."""
         if kind not in kinds.KINDS:
             text = f"{model} is for single requests: there are no files, batches, sessions or pass-through for it"
-            raise _refusal(Refused("not_served", text, 400))
+            raise _refusal(Refused(Code.NOT_SERVED, text))
         cannot = kinds.refusal(model, kind, kwargs)
         if cannot is None and not self._launchers[model].token_ids:
             cannot = token_ids.refusal(kind, kwargs)
@@ -147,7 +146,7 @@ class ResidencyHook(CustomLogger):
         try:
             kwargs.update(media.replaced(kwargs, await self._fetcher.fetch(urls, admin=_is_admin(kwargs))))
         except MediaRefused as error:
-            raise _refusal(Refused("media_refused", str(error), 400)) from error
+            raise _refusal(Refused(Code.MEDIA_REFUSED, str(error))) from error
 
     # --- leases ----------------------------------------------------------------------------------
 
@@ -234,9 +233,7 @@ def _refusal(refused: Refused) -> HTTPException:
     exchange = scope.current.get()
     if exchange is not None:
         exchange.refused = refused
-    headers = {"Retry-After": f"{refused.retry_after_s:.0f}"} if refused.retry_after_s is not None else None
-    error = {"message": refused.message, "type": ERROR_TYPE, "param": None, "code": refused.code}
-    return HTTPException(refused.status, detail={"error": error}, headers=headers)
+    return HTTPException(refused.status, detail={"error": refused.error}, headers=refused.headers)
 
 
 def _address(url: str) -> tuple[str | None, int | None]:
@@ -257,7 +254,7 @@ def _mark(kwargs: dict[str, Any], kind: Any) -> None:
     given = {str(name).lower(): str(value) for name, value in (request.get("headers") or {}).items()}
     if kind in FORGETFUL and via.HEADER in given:
         text = "this request comes from another gateway, and such a request is not sent on: it might come back"
-        raise _refusal(Refused("not_served", text, 400))
+        raise _refusal(Refused(Code.NOT_SERVED, text))
     if header := via.onward(given, via.own()):
         kwargs["extra_headers"] = {**(kwargs.get("extra_headers") or {}), via.HEADER: header}
 

@@ -53,7 +53,7 @@ def build() -> Gateway:
             abilities.tell(llm_router.model_list, settings.models)
 
     gateway = Gateway(app, Door(routes, via.own()), on_starting=on_starting, on_started=started)
-    app.include_router(router(lambda: gateway.backstop, settings.other_names | settings.aliases))
+    app.include_router(router(settings.other_names | settings.aliases))
     return gateway
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from roundhouse.hooks import via
 from roundhouse.proxy import errors
 from roundhouse.proxy.served import Routes
-from roundhouse.residency.client import Refused
+from roundhouse.residency.codes import Code, Refused
 
 Scope = MutableMapping[str, Any]
 
@@ -65,4 +65,4 @@ class Door:
 
 
 def _not_served(text: str) -> Answer:
-    return Answer(*errors.refusal(Refused("not_served", text, 400)))
+    return Answer(*errors.refusal(Refused(Code.NOT_SERVED, text)))

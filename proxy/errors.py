@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 from roundhouse.proxy import late_errors
-from roundhouse.proxy.wording import Said, plain
-from roundhouse.residency.client import Refused
+from roundhouse.proxy.wording import plain
+from roundhouse.residency.codes import Refused
 
 NO_DATABASE = b"No connected db"
 """How LiteLLM without a database answers a key that is not the master key: with status 400."""
@@ -25,11 +25,7 @@ def body(message: str, kind: str, code: str | None) -> bytes:
 
 def refusal(refused: Refused, anthropic: bool = False) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of a refusal by residency."""
-    headers = {}
-    if refused.retry_after_s is not None:
-        headers["retry-after"] = f"{max(1.0, refused.retry_after_s):.0f}"
-    said = Said(refused.message, "residency_error", None, refused.code)
-    return refused.status, headers, _whole(refused.status, said, anthropic)
+    return refused.status, refused.headers, _whole(refused.status, refused.error, anthropic)
 
 
 def repair(
@@ -41,13 +37,13 @@ def repair(
     if NO_DATABASE in content:
         status = 401
     content = STRUCK_OUT.sub(b"(private address)", content)
-    return status, {}, _whole(status, plain(status, _error(status, content)), anthropic)
+    return status, {}, _whole(status, plain(status, _error(status, content)).error, anthropic)
 
 
-def _whole(status: int, said: Said, anthropic: bool) -> bytes:
-    document: dict[str, Any] = {"error": said.error}
+def _whole(status: int, error: dict[str, Any], anthropic: bool) -> bytes:
+    document: dict[str, Any] = {"error": error}
     if anthropic:
-        document = {"type": "error", "error": {**said.error, "type": late_errors.anthropics(status)}}
+        document = {"type": "error", "error": {**error, "type": late_errors.anthropics(status)}}
     return json.dumps(document).encode()
 
 

@@ -33,7 +33,7 @@ class TooLarge(Exception):
 
 
 class Gateway:
-    """Wraps LiteLLM's ASGI app. ``backstop`` counts leases that no hook gave back; it should stay 0.
+    """Wraps LiteLLM's ASGI app.
 
     What ``door`` does not admit never reaches LiteLLM, whoever asks: it is answered before a key is looked at.
     ``on_starting`` is awaited before LiteLLM starts; there is one where there are virtual keys.
@@ -51,7 +51,6 @@ class Gateway:
         self._door = door
         self._on_starting = on_starting
         self._on_started = on_started
-        self.backstop = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's message exchange."""
@@ -95,10 +94,7 @@ class Gateway:
             log.exception("event=unhandled path=%s", scope["path"])  # raised on, the server would cut the connection
         finally:
             lease_scope.current.reset(token)
-            left = await exchange.close()
-            if left:
-                self.backstop += left
-                log.warning("event=backstop path=%s leases=%d", scope["path"], left)
+            await exchange.close()
 
     def _watching_start(self, send: Send) -> Send:
         async def watched(message: Message) -> None:

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from roundhouse.proxy.wording import plain
-from roundhouse.residency.client import Refused
+from roundhouse.residency.codes import ERROR_TYPE, Refused
 
 LITELLMS = b'data: {"error"'
 DONE = b"data: [DONE]"
@@ -59,8 +59,8 @@ class Stream:
 
     def _said(self, error: dict[str, Any], refused: Refused | None) -> bytes:
         ours = refused if refused is not None and refused.code == error.get("code") else None
-        if ours is not None and ours.retry_after_s is not None:
-            error = {**error, "retry_after": round(max(1.0, ours.retry_after_s))}  # there is no header any more
+        if ours is not None and ours.retry_after is not None:
+            error = {**error, "retry_after": ours.retry_after}  # there is no header any more
         status = ours.status if ours else _status(error)
         if ours is None:
             error = plain(status, error).error
@@ -95,7 +95,7 @@ def _error(content: bytes) -> dict[str, Any] | None:
     if not isinstance(error, dict):
         return None
     inner = (error.get("provider_specific_fields") or {}).get("error")
-    return inner if isinstance(inner, dict) and inner.get("type") == "residency_error" else error
+    return inner if isinstance(inner, dict) and inner.get("type") == ERROR_TYPE else error
 
 
 def _status(error: dict[str, Any]) -> int:

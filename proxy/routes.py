@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 from roundhouse.config import paths
 from roundhouse.proxy import errors
 from roundhouse.residency import client
-from roundhouse.residency.client import Refused
+from roundhouse.residency.codes import Code, Refused
 
 PAGE = Path(__file__).with_name("page.html")
 TIMEOUT_S = 5.0
@@ -35,11 +35,8 @@ def admin(key: Key) -> UserAPIKeyAuth:
 Admin = Annotated[UserAPIKeyAuth, Depends(admin)]
 
 
-def router(backstop: Callable[[], int], aliases: Mapping[str, str]) -> APIRouter:
-    """The routes; ``backstop`` gives the number of leases that only the gateway's scope gave back.
-
-    Models may be called by their ``aliases`` (any other name -> model), as in any other request.
-    """
+def router(aliases: Mapping[str, str]) -> APIRouter:
+    """The routes. Models may be called by their ``aliases`` (any other name -> model), as in any other request."""
     routes = APIRouter(prefix="/residency")
 
     def by_name(body: dict[str, Any]) -> dict[str, Any]:
@@ -54,15 +51,7 @@ def router(backstop: Callable[[], int], aliases: Mapping[str, str]) -> APIRouter
     @routes.get("/metrics")
     async def metrics(key: Key) -> Response:
         """Prometheus text."""
-        response = await _look("/metrics")
-        text = (
-            "# HELP roundhouse_backstop_releases_total Leases that only the end of the exchange gave back.\n"
-            "# TYPE roundhouse_backstop_releases_total counter\n"
-            f"roundhouse_backstop_releases_total {float(backstop())}\n"
-        )
-        if response.status_code == 200:
-            return Response(bytes(response.body) + text.encode(), media_type=response.media_type)
-        return response
+        return await _look("/metrics")
 
     @routes.get("/")
     async def page() -> Response:
@@ -88,7 +77,11 @@ def router(backstop: Callable[[], int], aliases: Mapping[str, str]) -> APIRouter
 
 
 def _absent(error: Exception) -> Response:
-    refused = Refused("shutting_down", f"residency does not answer ({error}); see 'roundhouse status'", 503, 5.0)
+    text = f"residency does not answer ({error}); see 'roundhouse status'"
+    return _refused(Refused(Code.SHUTTING_DOWN, text, 5.0))
+
+
+def _refused(refused: Refused) -> Response:
     code, headers, content = errors.refusal(refused)
     return Response(content, code, headers, media_type="application/json")
 
@@ -120,6 +113,4 @@ async def _command(path: str, body: dict[str, Any]) -> Response:
                 return JSONResponse((await api.get("/status")).json())
     except httpx.HTTPError as error:
         return _absent(error)
-    refused = Refused(last["code"], last["message"], last["status"], last["retry_after_s"])
-    code, headers, content = errors.refusal(refused)
-    return Response(content, code, headers, media_type="application/json")
+    return _refused(client.refused(last))

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from roundhouse.residency.codes import ERROR_TYPE
+
 APPENDED = re.compile(
     r"\n\nLiteLLM: model group .*"
     r"|\n\nDeployment Info: .*"
@@ -76,7 +78,7 @@ def plain(status: int, error: dict[str, Any]) -> Said:
     named = inner.get("type")
     return Said(
         message if inner else _sentence(message),
-        named if named in {*KINDS.values(), "invalid_request_error", "residency_error"} else kind(status),
+        named if named in {*KINDS.values(), "invalid_request_error", ERROR_TYPE} else kind(status),
         param if isinstance(param, str) and param != "None" else ("model" if code == "model_not_found" else None),
         code,
     )

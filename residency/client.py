@@ -20,6 +20,8 @@ import httpx
 from websockets.asyncio.client import ClientConnection, unix_connect
 from websockets.exceptions import WebSocketException
 
+from roundhouse.residency.codes import Code, Refused
+
 log = logging.getLogger("roundhouse.client")
 
 Event = dict[str, Any]
@@ -31,12 +33,9 @@ RECONNECT_S = 0.25
 """Pause between attempts to reach residency; short against a restart, long against the cost of one."""
 
 
-class Refused(Exception):
-    """Residency will not serve the request: ``code`` and ``status`` say why, ``retry_after_s`` when."""
-
-    def __init__(self, code: str, message: str, status: int = 503, retry_after_s: float | None = None) -> None:
-        self.code, self.message, self.status, self.retry_after_s = code, message, status, retry_after_s
-        super().__init__(message)
+def refused(event: Event) -> Refused:
+    """What a ``refused`` event says."""
+    return Refused(Code(event["code"]), event["message"], event["retry_after_s"])
 
 
 def http(socket_path: Path, timeout: float | None = None) -> httpx.AsyncClient:
@@ -59,12 +58,12 @@ class Lease:
         """Whether the lease was given back."""
         return self._client is None
 
-    def release(self, why: str = "") -> None:
-        """Give the lease back; at once, without waiting."""
+    def release(self, why: str = "", *, missed: bool = False) -> None:
+        """Give the lease back; at once, without waiting. ``missed``: whoever should have done it did not."""
         client, self._client = self._client, None
         if client is None:
             return
-        client._give_back(self._id, why)
+        client._give_back(self._id, why, missed=missed)
         if self.on_release is not None:
             self.on_release()
 
@@ -155,11 +154,11 @@ class LeaseClient:
                 await self._task
         self._held.clear()
 
-    def _give_back(self, id_: int, why: str) -> None:
+    def _give_back(self, id_: int, why: str, *, missed: bool = False) -> None:
         self._held.pop(id_, None)
         self._asks.pop(id_, None)
         log.debug("event=release lease=%d why=%s", id_, why)
-        self._out.put_nowait({"op": "gone", "id": id_})
+        self._out.put_nowait({"op": "gone", "id": id_, **({"missed": True} if missed else {})})
 
     # --- the connection --------------------------------------------------------------------------
 
@@ -223,7 +222,7 @@ class LeaseClient:
             self._held[event["id"]] = ask.message
             ask.answer.set_result(None)
         elif event["event"] == "refused":
-            ask.answer.set_exception(Refused(event["code"], event["message"], event["status"], event["retry_after_s"]))
+            ask.answer.set_exception(refused(event))
         elif ask.on_event is not None:
             ask.on_event(event)
 
@@ -231,4 +230,4 @@ class LeaseClient:
         text = f"residency has not answered for {ABSENT_S:.0f} s ({error}); see 'roundhouse status'"
         for ask in self._asks.values():
             if not ask.answer.done():
-                ask.answer.set_exception(Refused("shutting_down", text, 503, ABSENT_S))
+                ask.answer.set_exception(Refused(Code.SHUTTING_DOWN, text, ABSENT_S))

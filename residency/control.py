@@ -177,7 +177,7 @@ class Control:
     async def leases(self, socket: WebSocket) -> None:
         """WS /leases: all leases of one worker on one connection.
 
-        In: ``{"op": "ask", "id", "model", "max_wait_s"?, "may_switch"?}``, ``{"op": "gone", "id"}``,
+        In: ``{"op": "ask", "id", "model", "max_wait_s"?, "may_switch"?}``, ``{"op": "gone", "id", "missed"?}``,
         ``{"op": "hold", "id", "model"}``, or a list of these. Out: a list of events, each with its ``id``.
         """
         await socket.accept()
@@ -220,7 +220,7 @@ class LeaseConnection:
                 ticket = self._tickets.pop(id_, None)
                 if ticket is not None:
                     scheduler.forget(ticket)
-                    scheduler.post(Gone(ticket))
+                    scheduler.post(Gone(ticket, message.get("missed", False)))
             case "hold":
                 self._tickets[id_] = ticket = scheduler.ticket(lambda _event: None)
                 scheduler.post(Held(ticket, message["model"], message.get("caller", "")))

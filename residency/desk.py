@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from roundhouse.residency.calibration import Calibration
 from roundhouse.residency.callers import Callers
+from roundhouse.residency.codes import Code
 from roundhouse.residency.engine import Engine, Lease, Waiter
-from roundhouse.residency.facts import Code, Grant, Order, Refuse, Ticket
+from roundhouse.residency.facts import Grant, Order, Refuse, Ticket
 from roundhouse.residency.haste import HOLD_S
 
 
@@ -27,6 +28,7 @@ class Counters:
     sleep_failures: int = 0
     crashes: int = 0
     forced_drains: int = 0
+    backstop_releases: int = 0
 
     @property
     def transitions(self) -> int:

@@ -6,28 +6,12 @@ Times are seconds of one monotonic clock; durations are seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NewType
+
+from roundhouse.residency.codes import Code
 
 Ticket = NewType("Ticket", int)
 """One request's place: first in the queue, then as its lease."""
-
-
-class Code(StrEnum):
-    """Why a request was refused; part of the public contract."""
-
-    LOADING_TIMEOUT = "model_loading_timeout"
-    QUEUE_FULL = "queue_full"
-    FAILED = "model_failed"
-    DOES_NOT_FIT = "model_does_not_fit"
-    SHUTTING_DOWN = "shutting_down"
-    WOULD_SWITCH = "would_switch"
-    UNKNOWN = "unknown_model"
-
-    @property
-    def status(self) -> int:
-        """The HTTP status that goes with the code."""
-        return {Code.QUEUE_FULL: 429, Code.UNKNOWN: 404}.get(self, 503)
 
 
 # --- facts -----------------------------------------------------------------------------------
@@ -59,9 +43,13 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The request left: it gave up waiting, or it gives its lease back. Valid at any time, also twice."""
+    """The request left: it gave up waiting, or it gives its lease back. Valid at any time, also twice.
+
+    ``missed``: its exchange was over, and nobody but the gateway's backstop gave the lease back.
+    """
 
     ticket: Ticket
+    missed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from math import inf
 from roundhouse.footprint.need import Footprint
 from roundhouse.residency.calibration import Calibration, Forecast
 from roundhouse.residency.callers import Callers
+from roundhouse.residency.codes import Code
 from roundhouse.residency.desk import Counters, Desk, key_of
 from roundhouse.residency.engine import Engine, Lease, Measured, Options, Waiter
 from roundhouse.residency.estimate import retry_after
@@ -21,7 +22,6 @@ from roundhouse.residency.facts import (
     Adopted,
     Alarm,
     Asked,
-    Code,
     Exited,
     Fact,
     Failed,
@@ -214,6 +214,7 @@ class Machine:
             self.desk.place[fact.ticket] = engine
 
     def _gone(self, fact: Gone, now: float) -> None:
+        self.counters.backstop_releases += fact.missed
         engine = self.desk.place.pop(fact.ticket, None)
         if engine is None:
             self._command_gone(fact.ticket, now)

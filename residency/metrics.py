@@ -20,6 +20,7 @@ COUNTERS = {
     "sleep_failures": "Sleeps and wakes that failed, or whose check did.",
     "crashes": "Engines that ended by themselves.",
     "forced_drains": "Drains that ran into their deadline.",
+    "backstop_releases": "Leases that only the end of the exchange gave back.",
 }
 
 

@@ -12,7 +12,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from roundhouse.residency.client import Lease, Refused
+from roundhouse.residency.client import Lease
+from roundhouse.residency.codes import Refused
 
 log = logging.getLogger("roundhouse.scope")
 
@@ -28,8 +29,8 @@ class LeaseScope:
     streams: list[tuple[Lease, Any]] = field(default_factory=list)
     refused: Refused | None = None
 
-    async def close(self) -> int:
-        """Give back what is still held; how many leases nobody can account for: 0 unless a hook missed an ending.
+    async def close(self) -> None:
+        """Give back what is still held. What nobody can account for is counted: a hook has missed an ending.
 
         A stream that was never read is accounted for: its client left just when it began. It is closed, so that
         the engine stops, and its lease is given back.
@@ -38,10 +39,10 @@ class LeaseScope:
             if not lease.released:
                 await _hang_up(stream)
                 lease.release("stream never read")
-        left = [lease for lease in self.leases if not lease.released]
-        for lease in left:
-            lease.release("backstop")
-        return len(left)
+        for lease in self.leases:
+            if not lease.released:
+                log.warning("event=backstop lease=%r", lease)
+                lease.release("backstop", missed=True)
 
 
 async def _hang_up(stream: Any) -> None:

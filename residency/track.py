@@ -16,11 +16,12 @@ from roundhouse.footprint.need import GIB
 from roundhouse.residency import ledger, policy
 from roundhouse.residency.answers import smoothed
 from roundhouse.residency.calibration import Forecast
+from roundhouse.residency.codes import Code
 from roundhouse.residency.decided import Decided
 from roundhouse.residency.desk import Desk
 from roundhouse.residency.engine import Engine
 from roundhouse.residency.estimate import UNMEASURED_S, Outlook, retry_after
-from roundhouse.residency.facts import Alarm, Code, Prepare, Sleep, Start, Stop, Wake
+from roundhouse.residency.facts import Alarm, Prepare, Sleep, Start, Stop, Wake
 from roundhouse.residency.haste import HOLD_S
 from roundhouse.residency.idle import Idle
 from roundhouse.residency.ledger import Holder, Leave, Ledger

@@ -10,8 +10,9 @@ import pytest
 
 from roundhouse.footprint.need import GIB, MIB, Footprint
 from roundhouse.launchers.base import Engine, EngineExit, LaunchError, Progress, SleepError
+from roundhouse.residency.codes import Code
 from roundhouse.residency.engine import Options
-from roundhouse.residency.facts import Asked, Code, Fact, Gone, Seen, SwitchCommanded, Ticked, Ticket, UnloadCommanded
+from roundhouse.residency.facts import Asked, Fact, Gone, Seen, SwitchCommanded, Ticked, Ticket, UnloadCommanded
 from roundhouse.residency.ledger import Ledger
 from roundhouse.residency.machine import Machine, Model
 from roundhouse.residency.memory import Memory, NotReleased

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from roundhouse.launchers.base import LaunchError
-from roundhouse.residency.client import LeaseClient, Refused, http
+from roundhouse.residency.client import LeaseClient, http
+from roundhouse.residency.codes import Refused
+from roundhouse.residency.scope import LeaseScope
 from roundhouse.residency.states import State
 from roundhouse.residency.track import Bounds
 from tests.support.residency import Residency, residency
@@ -295,4 +297,16 @@ async def test_a_storm_of_requests_that_come_wait_leave_and_crash_leaves_nothing
         machine = r.scheduler.machine
         await r.until(lambda: not machine.desk.place and machine.waiting == 0)
         assert client.held == 0
+        await client.aclose()
+
+
+async def test_a_lease_that_only_the_backstop_gave_back_is_counted(path: Path) -> None:
+    async with residency(path) as r:
+        client = LeaseClient(path)
+        (await client.acquire("a")).release()
+        scope = LeaseScope(leases=[await client.acquire("a")])
+        await scope.close()
+        await r.until(lambda: leases(r, "a") == 0)
+        async with http(path) as api:
+            assert "roundhouse_backstop_releases_total 1.0" in (await api.get("/metrics")).text
         await client.aclose()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from roundhouse.footprint.need import GIB, MIB
+from roundhouse.residency.codes import Code
 from roundhouse.residency.engine import SLEEPLESS_FIRST_S, Options
 from roundhouse.residency.facts import (
     Adopted,
     Alarm,
     Asked,
-    Code,
     Exited,
     Failed,
     Gone,

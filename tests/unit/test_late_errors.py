@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from roundhouse.proxy.late_errors import Stream
-from roundhouse.residency.client import Refused
+from roundhouse.residency.codes import Code, Refused
 
 OURS = {"message": "model 'a': engine exited", "type": "residency_error", "param": None, "code": "model_failed"}
-REFUSED = Refused("model_failed", OURS["message"] or "", 503, retry_after_s=7.2)
+REFUSED = Refused(Code.FAILED, OURS["message"] or "", 7.2)
 DONE = b"data: [DONE]\n\n"
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from roundhouse.residency.codes import Code
 from roundhouse.residency.engine import Options
 from roundhouse.residency.facts import (
     Adopted,
     Alarm,
     Asked,
-    Code,
     Exited,
     Failed,
     Gone,
