@@ -54,6 +54,29 @@ class SleepError(Exception):
         super().__init__(text)
 
 
+Answer = str | list[float]
+"""What an engine says to the probe: tokens, or the beginning of an embedding."""
+
+
+class Sleeper(Protocol):
+    """How an engine is put to sleep and woken. Every method raises SleepError; then the engine's state is unknown."""
+
+    async def sleep(self, level: int) -> None:
+        """Put it to sleep; on return it says that it sleeps."""
+
+    async def wake(self, level: int) -> None:
+        """Wake it from ``level``; on return it says that it is awake."""
+
+    async def asleep(self) -> bool:
+        """Whether it says that it sleeps, or does so in part."""
+
+    async def probe(self) -> Answer:
+        """What it answers to a fixed question, greedily."""
+
+    async def require(self, expected: Answer) -> None:
+        """Return if it answers the probe as ``expected``."""
+
+
 class Engine(Protocol):
     """A running engine."""
 

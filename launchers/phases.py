@@ -44,6 +44,12 @@ def phase_of(line: str) -> Progress | None:
     return next((Progress(phase) for pattern, phase in _SAYS if pattern.search(info[1])), None)
 
 
+def further(before: Progress, line: str) -> Progress | None:
+    """How far a start has come by ``line`` of its log; ``None`` if no further than ``before``."""
+    after = phase_of(line)
+    return after if after is not None and goes_on(before, after) else None
+
+
 def goes_on(before: Progress, after: Progress) -> bool:
     """Whether ``after`` is further than ``before``: what vLLM says late of an earlier phase is not progress."""
     steps = PHASES.index(after.phase) - PHASES.index(before.phase)

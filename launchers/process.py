@@ -9,17 +9,16 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from roundhouse.launchers import log as logs
-from roundhouse.launchers.base import EngineExit, SleepError
+from roundhouse.launchers.base import EngineExit, Progress, Sleeper, SleepError
 from roundhouse.launchers.birth import Birth
 from roundhouse.launchers.records import Record, kill_session, session
-from roundhouse.launchers.sleeping import SleepEndpoints
 
 log = logging.getLogger("roundhouse.launchers")
 
@@ -39,12 +38,18 @@ POLL_S = 0.005
 LOG_CHECK_S = 60.0
 
 
+def no_phases(before: Progress, line: str) -> Progress | None:
+    """The log of an engine of which nothing is known tells nothing."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Spec:
     """Everything needed to run one engine.
 
     ``identity`` tells whether a running one is of this configuration; ``scratch`` is a folder that is the
-    engine's alone, empty when it starts and gone when it has ended; ``endpoints`` is how it is put to sleep.
+    engine's alone, empty when it starts and gone when it has ended; ``sleeper`` is how it is put to sleep;
+    ``phases`` tells how far a start has come by a line of its log, ``None``: no further than before.
     """
 
     model: str
@@ -58,7 +63,8 @@ class Spec:
     start_timeout_s: float
     stop_grace_s: float
     scratch: Path | None = None
-    endpoints: SleepEndpoints | None = None
+    sleeper: Sleeper | None = None
+    phases: Callable[[Progress, str], Progress | None] = no_phases
 
     def prepare(self) -> None:
         """Have the log and the folders as a start wants them."""
@@ -139,41 +145,41 @@ class Child:
 
     async def sleep(self, level: int) -> None:
         """Put it to sleep, and before it ever slept learn what it answers to the probe. Raises SleepError."""
-        endpoints = self._endpoints()
+        sleeper = self._sleeper()
         if self.asleep is not None:  # vLLM would say 200 and stay at the level where it is
             raise SleepError(self._spec.model, f"model {self._spec.model!r}: it sleeps already")
         with self._last_words():
             if self._record.probe is None:
-                self._note(probe=await endpoints.probe())
+                self._note(probe=await sleeper.probe())
             self._note(moving=True)
-            await endpoints.sleep(level)
+            await sleeper.sleep(level)
             self._note(moving=False, asleep=level)
 
     async def wake(self) -> None:
         """Wake it and compare what it answers with what it answered before. Raises SleepError."""
-        endpoints, level, probe = self._endpoints(), self._record.asleep, self._record.probe
+        sleeper, level, probe = self._sleeper(), self._record.asleep, self._record.probe
         if level is None or probe is None:
             raise SleepError(self._spec.model, f"model {self._spec.model!r}: it is not asleep")
         with self._last_words():
             self._note(moving=True)
-            await endpoints.wake(level)
-            await endpoints.require(probe)
+            await sleeper.wake(level)
+            await sleeper.require(probe)
             self._note(moving=False, asleep=None)
 
     async def as_recorded(self) -> bool:
         """Whether it is awake or asleep as its record says, and not on the way between: if not, nobody knows."""
         if self._record.moving:
             return False
-        if self._spec.endpoints is None:
+        if self._spec.sleeper is None:
             return self._record.asleep is None
         with suppress(SleepError):
-            return await self._spec.endpoints.asleep() == (self._record.asleep is not None)
+            return await self._spec.sleeper.asleep() == (self._record.asleep is not None)
         return False
 
-    def _endpoints(self) -> SleepEndpoints:
-        if self._spec.endpoints is None:
+    def _sleeper(self) -> Sleeper:
+        if self._spec.sleeper is None:
             raise SleepError(self._spec.model, f"model {self._spec.model!r}: its engine cannot sleep")
-        return self._spec.endpoints
+        return self._spec.sleeper
 
     def _note(self, **changes: Any) -> None:
         """Change the record, here and on disk: whoever adopts the engine has to know. A dead one's stays removed."""

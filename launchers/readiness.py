@@ -15,7 +15,6 @@ import psutil
 from roundhouse.launchers import log as logs
 from roundhouse.launchers.base import LaunchError, Progress
 from roundhouse.launchers.loopback import loopback_client
-from roundhouse.launchers.phases import goes_on, phase_of
 from roundhouse.launchers.process import Child, Spec
 from roundhouse.launchers.records import kill_session, read_record
 
@@ -181,8 +180,8 @@ class _Watch:
 
     def _read_log(self) -> None:
         for line in self._log.lines():
-            progress = phase_of(line)
-            if progress is not None and goes_on(self._progress, progress):
+            progress = self._spec.phases(self._progress, line)
+            if progress is not None:
                 self._progress = Progress(progress.phase, progress.percent, self._child.pid)
                 self._report(self._progress)
 

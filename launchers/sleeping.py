@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from roundhouse.launchers.base import SleepError
+from roundhouse.launchers.base import Answer, SleepError
 from roundhouse.launchers.loopback import loopback_client
 
 DRAIN_S = 10.0
@@ -46,9 +46,6 @@ ALIKE = 0.99
 
 TRIES = 2
 """A stranger's request in the same batch may round differently; what is broken is wrong twice."""
-
-Answer = str | list[float]
-"""What an engine says to the probe: tokens, or the beginning of an embedding."""
 
 
 @dataclass(frozen=True, slots=True)

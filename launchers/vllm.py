@@ -20,13 +20,14 @@ from roundhouse.footprint import estimate
 from roundhouse.footprint.card import CardError, card_bytes
 from roundhouse.footprint.estimate import FilesError, FlagsError
 from roundhouse.footprint.need import Footprint
+from roundhouse.launchers import phases
 from roundhouse.launchers.base import Engine, LaunchError, Progress, SleepError
-from roundhouse.launchers.command import ProcessLauncher, identity
 from roundhouse.launchers.engine_host import NAME, EngineHost, HostError, HostSpec
 from roundhouse.launchers.environment import engine_environment, expand
 from roundhouse.launchers.file_names import log_name
 from roundhouse.launchers.page_cache import read_ahead
 from roundhouse.launchers.process import Spec
+from roundhouse.launchers.process_launcher import ProcessLauncher, identity
 from roundhouse.launchers.readiness import launch
 from roundhouse.launchers.sleeping import SleepEndpoints
 from roundhouse.launchers.vllm_environment import ALLOCATOR, variables
@@ -175,7 +176,8 @@ class VllmProcess(ProcessLauncher):
             start_timeout_s=it.start_timeout_s,
             stop_grace_s=it.stop_grace_s,
             scratch=scratch,
-            endpoints=self._endpoints(env) if self.levels else None,
+            sleeper=self._endpoints(env) if self.levels else None,
+            phases=phases.further,
         )
 
     def _endpoints(self, env: Mapping[str, str]) -> SleepEndpoints:
