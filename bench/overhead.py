@@ -24,7 +24,7 @@ from roundhouse.bench import throughput
 from roundhouse.bench.load import Target
 from roundhouse.bench.stack import Stack, free_port, litellm_config, machine, model, stack
 from roundhouse.config import paths
-from roundhouse.launchers.weights import TINY_SCRIPT, tiny_folder
+from roundhouse.launchers.vllm.weights import TINY_SCRIPT, tiny_folder
 
 ENGINE = Path(__file__).with_name("engine.py")
 PAIRS = 150

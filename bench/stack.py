@@ -189,7 +189,7 @@ def stack(config: dict[str, Any], services: tuple[str, ...], **env: str) -> Iter
         cleanup.callback(it.close)
         it.write_config(config)
         modules = {
-            "redis": "roundhouse.deploy.redis",
+            "redis": "roundhouse.deploy.services.redis",
             "residency": "roundhouse.residency",
             "proxy": "roundhouse.proxy",
         }

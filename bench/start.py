@@ -24,13 +24,13 @@ from roundhouse.config import paths
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import ModelEntry
 from roundhouse.launchers.base import LaunchError
-from roundhouse.launchers.birth import Birth
-from roundhouse.launchers.engine_host import EngineHost
-from roundhouse.launchers.process import Child
-from roundhouse.launchers.records import session
+from roundhouse.launchers.process.birth import Birth
+from roundhouse.launchers.process.child import Child
+from roundhouse.launchers.process.records import session
 from roundhouse.launchers.registry import build_launcher
-from roundhouse.launchers.vllm import build_host
-from roundhouse.launchers.weights import WeightsError, prepare
+from roundhouse.launchers.vllm.engine_host import EngineHost
+from roundhouse.launchers.vllm.launcher import build_host
+from roundhouse.launchers.vllm.weights import WeightsError, prepare
 
 HOST_S = 300.0
 """How long the host may take: the first time, vLLM inspects every model's architecture in a process of its own."""

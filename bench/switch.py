@@ -22,7 +22,8 @@ from statistics import median, quantiles
 from typing import Any
 
 from roundhouse.bench.stack import free_port, litellm_config, machine, model, stack
-from roundhouse.residency import client
+from roundhouse.residency.client.http import http_client
+from roundhouse.residency.client.leases import LeaseClient
 
 ENGINE = Path(__file__).with_name("engine.py")
 START_S, SLEEP_S, WAKE_S = 0.5, 0.1, 0.3
@@ -97,7 +98,7 @@ async def switches_ms(
 ) -> tuple[float, list[float], list[float]]:
     """Milliseconds of a first start, of ``rounds`` switches, and of as many times what the engine alone needs."""
     switch, bare = [], []
-    async with client.http(socket, timeout=60) as api:
+    async with http_client(socket, timeout=60) as api:
         resident, other = "one", "two"
         await api.get("/status")  # residency itself is there
         began = time.perf_counter()
@@ -106,7 +107,7 @@ async def switches_ms(
         for model_name in (other, resident):  # neither is asleep for the first time in what is measured
             await api.post("/switch", json={"model": model_name})
         for index in range(rounds):
-            leases = client.LeaseClient(socket)
+            leases = LeaseClient(socket)
             lease = await leases.acquire(resident)
             async with api.stream("POST", "/lease", json={"model": other}) as response:
                 lines = response.aiter_lines()

@@ -18,8 +18,8 @@ from roundhouse.bench.policies import PEERS
 from roundhouse.bench.policies.ours import Ours
 from roundhouse.bench.simulation import Request, Simulation
 from roundhouse.bench.workload import Workload, WorkloadError, load
-from roundhouse.residency import policy
-from roundhouse.residency.machine import Machine
+from roundhouse.residency.machine import policy
+from roundhouse.residency.machine.machine import Machine
 
 SHIPPED = Path(__file__).with_name("workloads")
 DEFAULT = ("ours", "llama-swap", "ollama", "llmux", "llmsnap")

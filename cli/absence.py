@@ -8,7 +8,7 @@ import time
 from roundhouse.cli import ending, started
 from roundhouse.cli.errors import NotRunning
 from roundhouse.config import paths
-from roundhouse.deploy import pids
+from roundhouse.deploy.services import pids
 
 
 def why() -> str:

@@ -11,8 +11,9 @@ from urllib.parse import unquote, urlsplit
 import click
 
 from roundhouse.cli.errors import REFUSED, USAGE, CliError, NotRunning
-from roundhouse.config import keys, paths
-from roundhouse.deploy import cluster, pids
+from roundhouse.config import paths
+from roundhouse.config import virtual_keys as keys
+from roundhouse.deploy.services import cluster, pids
 
 MAGIC = b"PGDMP"
 """How a dump in PostgreSQL's own format begins."""

@@ -10,8 +10,8 @@ from roundhouse.cli import control, started, told
 from roundhouse.cli.errors import CliError, NotRunning
 from roundhouse.cli.told import say
 from roundhouse.config import paths
-from roundhouse.deploy import cluster, pids
-from roundhouse.launchers.records import Record, read_records, sweep
+from roundhouse.deploy.services import cluster, pids
+from roundhouse.launchers.process.records import Record, read_records, sweep
 
 
 def bring_down(force: bool, wanted: bool = True) -> None:

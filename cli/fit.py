@@ -10,8 +10,8 @@ from roundhouse.cli.errors import USAGE, CliError
 from roundhouse.config import paths
 from roundhouse.config.schema import Settings
 from roundhouse.deploy.setup import card, choice
-from roundhouse.launchers.vllm import is_cpu
-from roundhouse.launchers.weights import Source, recorded
+from roundhouse.launchers.vllm.launcher import is_cpu
+from roundhouse.launchers.vllm.weights import Source, recorded
 
 
 def require_card() -> None:

@@ -10,7 +10,8 @@ import httpx
 from roundhouse.cli import whereabouts
 from roundhouse.cli.env import base_url
 from roundhouse.cli.errors import FAILED, USAGE, CliError, NotRunning
-from roundhouse.config import keys, paths
+from roundhouse.config import paths
+from roundhouse.config import virtual_keys as keys
 
 TIMEOUT_S = 30.0
 """The API answers in milliseconds; a gateway that starts keeps its callers waiting."""

@@ -11,7 +11,7 @@ from roundhouse.cli import control
 from roundhouse.cli.errors import USAGE, CliError
 from roundhouse.cli.started import Started
 from roundhouse.config import paths
-from roundhouse.launchers.file_names import log_name
+from roundhouse.launchers.process.file_names import log_name
 
 LINES = 100
 

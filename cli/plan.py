@@ -20,7 +20,7 @@ from roundhouse.footprint.estimate import FilesError, FlagsError
 from roundhouse.footprint.files import cached, is_folder
 from roundhouse.footprint.need import MIB
 from roundhouse.footprint.ram import machine_ram
-from roundhouse.launchers.download import hub_reachable
+from roundhouse.launchers.vllm.download import hub_reachable
 from roundhouse.plan import report, subjects, table
 from roundhouse.plan.devices import devices, memlock_note
 

@@ -15,9 +15,10 @@ from roundhouse.cli import control, ending, whereabouts
 from roundhouse.cli.env import base_url
 from roundhouse.cli.errors import CliError, NotRunning
 from roundhouse.cli.told import say
-from roundhouse.config import keys, paths
-from roundhouse.deploy import cluster
-from roundhouse.deploy.redis import socket as redis_socket
+from roundhouse.config import paths
+from roundhouse.config import virtual_keys as keys
+from roundhouse.deploy.services import cluster
+from roundhouse.deploy.services.redis import socket as redis_socket
 
 START_S = 180.0
 """How long the services may take: LiteLLM's imports on a slow disk, and then some."""

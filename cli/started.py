@@ -19,7 +19,7 @@ from typing import Any, Self
 from roundhouse.config import paths
 from roundhouse.config.load import ConfigError, load_settings, read_yaml
 from roundhouse.config.schema import Settings
-from roundhouse.deploy import service
+from roundhouse.deploy.services import keep as service
 
 TAKE_OVER = "'down' and 'up' take the change over"
 

@@ -22,13 +22,14 @@ from roundhouse.cli.errors import REFUSED, USAGE, CliError, NotRunning
 from roundhouse.cli.fit import require_card, require_fit
 from roundhouse.cli.started import Started
 from roundhouse.cli.told import say
-from roundhouse.config import address, keys, paths, surroundings
+from roundhouse.config import address, paths, surroundings
+from roundhouse.config import virtual_keys as keys
 from roundhouse.config.load import ConfigError, load_settings
 from roundhouse.config.schema import Settings
-from roundhouse.deploy import honcho, pids
+from roundhouse.deploy.services import honcho, pids
 from roundhouse.deploy.setup import choice
-from roundhouse.launchers import log as logs
-from roundhouse.launchers.records import read_records
+from roundhouse.launchers.process import log as logs
+from roundhouse.launchers.process.records import read_records
 
 DATABASE_S = 10
 """How long a database of the user's may take to answer."""
@@ -278,7 +279,7 @@ def _user_of(port: int) -> str:
 
 def _prepare(settings: Settings, choice: Literal["auto", "hub", "tiny"]) -> str | None:
     """Have the weights there; a line that the user should see, if there is one."""
-    from roundhouse.launchers.weights import WeightsError, prepare
+    from roundhouse.launchers.vllm.weights import WeightsError, prepare
 
     try:
         chosen = prepare(settings, choice, lambda text: say(f"  {text}"))
@@ -295,7 +296,7 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
     env = surroundings.of_service(surroundings.Service.ALL)
     env |= {pids.MARK: str(paths.home()), "ROUNDHOUSE_HOME": str(paths.home())}
     env |= {"ROUNDHOUSE_PYTHON": sys.executable, "PYTHONUNBUFFERED": "1"}
-    argv = [sys.executable, "-m", "roundhouse.deploy.honcho", str(log), "-e", os.devnull]
+    argv = [sys.executable, "-m", "roundhouse.deploy.services.honcho", str(log), "-e", os.devnull]
     argv += ["-f", str(procfile()), "start"]
     with os.fdopen(logs.open_for_writing(log), "wb") as out:
         return subprocess.Popen(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from roundhouse.deploy import pids
+from roundhouse.deploy.services import pids
 
 
 def gateway() -> tuple[str, int] | None:

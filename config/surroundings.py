@@ -27,7 +27,7 @@ ANYBODY = (
 """What a program needs to run, and ours. A trailing ``*`` stands for any rest of a name."""
 
 SECRETS = "LITELLM_MASTER_KEY LITELLM_SALT_KEY REDIS_PASSWORD REDIS_URL DATABASE_URL"
-"""By which the services find and know each other. Engines do not get them: launchers/environment.py."""
+"""By which the services find and know each other. Engines do not get them: launchers/process/environment.py."""
 
 GATEWAY = (
     "UI_USERNAME UI_PASSWORD LITELLM_LOG LITELLM_LICENSE PROXY_BATCH_WRITE_AT PRISMA_QUERY_ENGINE_BINARY"

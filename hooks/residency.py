@@ -23,10 +23,10 @@ from roundhouse.config import paths
 from roundhouse.config.load import load_settings
 from roundhouse.config.schema import Launcher
 from roundhouse.hooks import cache_rules, infill, kinds, limits, media, peek, reach, shared_client, token_ids, via
+from roundhouse.hooks import lease_scope as scope
 from roundhouse.hooks.caller import asking, key_hash, metadata_of, of_key
 from roundhouse.hooks.fetching import Fetcher, MediaRefused
-from roundhouse.residency import scope
-from roundhouse.residency.client import Lease, LeaseClient
+from roundhouse.residency.client.leases import Lease, LeaseClient
 from roundhouse.residency.codes import Code, Refused
 
 HEALTH_TAG = "litellm-internal-health-check"

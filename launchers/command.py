@@ -8,11 +8,11 @@ from pathlib import Path
 from roundhouse.config import paths
 from roundhouse.config.schema import CommandLauncher, ModelEntry
 from roundhouse.footprint.need import Footprint
-from roundhouse.launchers import phases
-from roundhouse.launchers.environment import engine_environment, expand
-from roundhouse.launchers.file_names import log_name
-from roundhouse.launchers.process import Spec
-from roundhouse.launchers.process_launcher import ProcessLauncher, identity
+from roundhouse.launchers.process.child import Spec
+from roundhouse.launchers.process.environment import engine_environment, expand
+from roundhouse.launchers.process.file_names import log_name
+from roundhouse.launchers.process.launcher import ProcessLauncher, identity
+from roundhouse.launchers.vllm import phases
 
 
 class CommandProcess(ProcessLauncher):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from roundhouse.config.schema import ModelEntry, VllmLauncher
 from roundhouse.launchers.base import Launcher
 from roundhouse.launchers.command import CommandProcess
-from roundhouse.launchers.engine_host import EngineHost
-from roundhouse.launchers.vllm import VllmProcess
+from roundhouse.launchers.vllm.engine_host import EngineHost
+from roundhouse.launchers.vllm.launcher import VllmProcess
 
 
 def build_launcher(entry: ModelEntry, host: EngineHost | None = None, *, exact_pinning: bool = False) -> Launcher:

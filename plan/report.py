@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from roundhouse.footprint.need import GIB, Footprint
-from roundhouse.launchers.engine_host import HOST_BYTES_CPU, HOST_BYTES_CUDA
+from roundhouse.launchers.vllm.engine_host import HOST_BYTES_CPU, HOST_BYTES_CUDA
 from roundhouse.plan.advice import CACHE_STEP, LOW_SHARE, Card, advise, longest, with_cache_of
 from roundhouse.plan.fit import Beside, Candidate, Room, beside, fixed_bytes, rungs, together
 from roundhouse.plan.subjects import Subject

@@ -15,10 +15,11 @@ import sys
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from roundhouse.config import address, cors, keys, paths, proxies, surroundings
+from roundhouse.config import address, cors, paths, proxies, surroundings
+from roundhouse.config import virtual_keys as keys
 from roundhouse.config.load import ConfigError, load_settings
-from roundhouse.deploy import pids
-from roundhouse.deploy.redis import redis_url
+from roundhouse.deploy.services import pids
+from roundhouse.deploy.services.redis import redis_url
 from roundhouse.hooks import reach, via
 from roundhouse.proxy.database import ready
 

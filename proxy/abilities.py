@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from roundhouse.config.schema import ModelEntry
-from roundhouse.launchers import abilities
+from roundhouse.launchers.vllm import abilities
 
 
 def tell(deployments: Iterable[dict[str, Any]], models: Mapping[str, ModelEntry]) -> None:

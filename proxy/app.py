@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-from roundhouse.config import keys
+from roundhouse.config import virtual_keys as keys
 from roundhouse.hooks import via
 from roundhouse.proxy import abilities, noise
 from roundhouse.proxy.database import ready

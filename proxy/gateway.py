@@ -7,10 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from roundhouse.hooks import lease_scope
+from roundhouse.hooks.lease_scope import LeaseScope
 from roundhouse.proxy import errors, late_errors, retrieval
 from roundhouse.proxy.door import Answer, Door
-from roundhouse.residency import scope as lease_scope
-from roundhouse.residency.scope import LeaseScope
 
 log = logging.getLogger("roundhouse.proxy")
 

@@ -15,7 +15,8 @@ from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
 from roundhouse.config import paths
 from roundhouse.proxy import errors
-from roundhouse.residency import client
+from roundhouse.residency.client.http import http_client
+from roundhouse.residency.client.leases import refused
 from roundhouse.residency.codes import Code, Refused
 
 PAGE = Path(__file__).with_name("page.html")
@@ -81,14 +82,14 @@ def _absent(error: Exception) -> Response:
     return _refused(Refused(Code.SHUTTING_DOWN, text, 5.0))
 
 
-def _refused(refused: Refused) -> Response:
-    code, headers, content = errors.refusal(refused)
+def _refused(why: Refused) -> Response:
+    code, headers, content = errors.refusal(why)
     return Response(content, code, headers, media_type="application/json")
 
 
 async def _look(path: str) -> Response:
     try:
-        async with client.http(paths.control_socket(), TIMEOUT_S) as api:
+        async with http_client(paths.control_socket(), TIMEOUT_S) as api:
             answer = await api.get(path)
     except httpx.HTTPError as error:
         return _absent(error)
@@ -96,7 +97,7 @@ async def _look(path: str) -> Response:
 
 
 async def _events() -> AsyncIterator[bytes]:
-    async with client.http(paths.control_socket()) as api, api.stream("GET", "/events") as answer:
+    async with http_client(paths.control_socket()) as api, api.stream("GET", "/events") as answer:
         async for chunk in answer.aiter_raw():
             yield chunk
 
@@ -104,7 +105,7 @@ async def _events() -> AsyncIterator[bytes]:
 async def _command(path: str, body: dict[str, Any]) -> Response:
     """Run a command to its end: 200 with the status, or residency's refusal."""
     try:
-        async with client.http(paths.control_socket()) as api:
+        async with http_client(paths.control_socket()) as api:
             answer = await api.post(path, json=body)
             if answer.status_code != 200:
                 return Response(answer.content, answer.status_code, media_type="application/json")
@@ -113,4 +114,4 @@ async def _command(path: str, body: dict[str, Any]) -> Response:
                 return JSONResponse((await api.get("/status")).json())
     except httpx.HTTPError as error:
         return _absent(error)
-    return _refused(client.refused(last))
+    return _refused(refused(last))

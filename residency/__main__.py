@@ -98,11 +98,11 @@ def supervise(listener: socket.socket) -> int:
 def main() -> int:
     """The parent, or with ``--fd N`` the service itself."""
     if "--fd" in sys.argv:
-        from roundhouse.residency import service
+        from roundhouse.residency.server import service
 
         return service.main(int(sys.argv[sys.argv.index("--fd") + 1]))
     from roundhouse.config import paths, surroundings
-    from roundhouse.deploy import pids
+    from roundhouse.deploy.services import pids
 
     surroundings.enter(surroundings.Service.RESIDENCY)
     pids.record("residency")

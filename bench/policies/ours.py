@@ -7,9 +7,10 @@ from math import inf
 
 from roundhouse.bench.simulation import Request, Simulation
 from roundhouse.config.key_metadata import Priority
-from roundhouse.residency.callers import Callers
-from roundhouse.residency.engine import Measured, Options
-from roundhouse.residency.facts import (
+from roundhouse.residency.learned.callers import Callers
+from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.engine import Measured, Options
+from roundhouse.residency.machine.facts import (
     Asked,
     Fact,
     Gone,
@@ -22,10 +23,9 @@ from roundhouse.residency.facts import (
     Ticked,
     Ticket,
 )
-from roundhouse.residency.invariants import check
-from roundhouse.residency.ledger import Ledger
-from roundhouse.residency.machine import Machine, Model
-from roundhouse.residency.track import Bounds
+from roundhouse.residency.machine.invariants import check
+from roundhouse.residency.machine.ledger import Ledger
+from roundhouse.residency.machine.machine import Machine, Model
 
 DEVICE = "gpu0"
 NEVER_S, MANY = 1e9, 10**9

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from roundhouse.deploy import cluster
+from roundhouse.deploy.services import cluster
 
 PRISMA_OPTIONS = {
     "connection_limit",

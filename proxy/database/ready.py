@@ -10,8 +10,8 @@ import time
 
 import psycopg
 
-from roundhouse.config import keys
-from roundhouse.deploy import cluster
+from roundhouse.config import virtual_keys as keys
+from roundhouse.deploy.services import cluster
 from roundhouse.proxy.database import address, foreign, migrations, retention
 
 log = logging.getLogger("roundhouse.proxy")

@@ -12,7 +12,7 @@ import yaml
 
 from roundhouse.config import paths
 from roundhouse.config.load import load_settings
-from roundhouse.launchers import weights
+from roundhouse.launchers.vllm import weights
 from tests.support.stack import Stack, free_port
 
 CPU_YAML = Path(__file__).resolve().parents[2] / "config" / "presets" / "cpu.yaml"

@@ -17,9 +17,9 @@ import pytest
 
 from roundhouse.bench import start as bench
 from roundhouse.config import paths
-from roundhouse.launchers import vllm
-from roundhouse.launchers.host.versions import KNOWN
-from roundhouse.launchers.records import runs
+from roundhouse.launchers.process.records import runs
+from roundhouse.launchers.vllm import launcher as vllm
+from roundhouse.launchers.vllm.host.versions import KNOWN
 from tests.acceptance.conftest import cpu_config, real_stack
 from tests.support.stack import Stack
 from tests.support.waiting import wait_for

@@ -9,7 +9,7 @@ import pytest
 
 from roundhouse.config import paths
 from roundhouse.footprint import estimate
-from roundhouse.launchers.process import Child
+from roundhouse.launchers.process.child import Child
 from roundhouse.launchers.registry import build_launcher
 from tests.gpu import cycle, models
 

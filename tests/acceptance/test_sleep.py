@@ -13,13 +13,13 @@ import pytest
 
 from roundhouse.config.load import load_settings
 from roundhouse.config.schema import ModelEntry, Settings
-from roundhouse.launchers import sleeping, weights
 from roundhouse.launchers.base import Progress
-from roundhouse.launchers.engine_host import EngineHost
-from roundhouse.launchers.process import Child
+from roundhouse.launchers.process.child import Child
 from roundhouse.launchers.registry import build_launcher
-from roundhouse.launchers.sleeping import SleepEndpoints
-from roundhouse.launchers.vllm import build_host
+from roundhouse.launchers.vllm import sleeping, weights
+from roundhouse.launchers.vllm.engine_host import EngineHost
+from roundhouse.launchers.vllm.launcher import build_host
+from roundhouse.launchers.vllm.sleeping import SleepEndpoints
 from tests.acceptance.conftest import cpu_config
 from tests.support.waiting import until
 

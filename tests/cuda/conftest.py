@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from roundhouse.launchers.vllm import is_cpu
+from roundhouse.launchers.vllm.launcher import is_cpu
 from tests.cuda import folders
 from tests.cuda.pretend import Machine, machine
 

@@ -12,8 +12,8 @@ from roundhouse.config.schema import ModelEntry, VllmLauncher
 from roundhouse.footprint import estimate
 from roundhouse.footprint.estimate import Estimate
 from roundhouse.footprint.need import GIB
-from roundhouse.launchers.process import Spec
-from roundhouse.launchers.vllm import VllmProcess
+from roundhouse.launchers.process.child import Spec
+from roundhouse.launchers.vllm.launcher import VllmProcess
 
 CARDS = {"rtx5080": int(15.48 * GIB), "small": int(7.74 * GIB), "int4-large": int(23.22 * GIB)}
 """The card that each is made for: what CUDA shows of 16, 8 and 24 GiB."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from roundhouse.config.schema import VllmLauncher
-from roundhouse.launchers.engine_host import EngineHost
-from roundhouse.launchers.vllm import VllmProcess, build_host
+from roundhouse.launchers.vllm.engine_host import EngineHost
+from roundhouse.launchers.vllm.launcher import VllmProcess, build_host
 from tests.cuda import shipped
 from tests.cuda.pretend import Machine
 from tests.support.waiting import until

@@ -11,7 +11,7 @@ import os
 import sys
 
 from roundhouse.config import paths
-from roundhouse.deploy import pids
+from roundhouse.deploy.services import pids
 
 
 class Answer(http.server.BaseHTTPRequestHandler):

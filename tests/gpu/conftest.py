@@ -8,7 +8,7 @@ import pytest
 
 from roundhouse.config import paths
 from roundhouse.launchers.gauge import Nvml, open_gauge
-from roundhouse.launchers.vllm import is_cpu
+from roundhouse.launchers.vllm.launcher import is_cpu
 from tests.gpu.machine import read
 from tests.gpu.record import WRITTEN
 

@@ -13,14 +13,14 @@ import psutil
 
 from roundhouse.config import paths
 from roundhouse.config.schema import ModelEntry, VllmLauncher
-from roundhouse.launchers import log as logs
 from roundhouse.launchers.base import Launcher
-from roundhouse.launchers.engine_host import EngineHost
 from roundhouse.launchers.gauge import POLL_S, WHOLE_CARD_BYTES, Foreign, GaugeError, Nvml, foreign, until_released
-from roundhouse.launchers.process import Child
+from roundhouse.launchers.process import log as logs
+from roundhouse.launchers.process.child import Child
 from roundhouse.launchers.registry import build_launcher
-from roundhouse.launchers.vllm import build_host
-from roundhouse.residency.engine import GROWTH_BYTES
+from roundhouse.launchers.vllm.engine_host import EngineHost
+from roundhouse.launchers.vllm.launcher import build_host
+from roundhouse.residency.machine.engine import GROWTH_BYTES
 from tests.gpu import machine, ram
 from tests.gpu.machine import DEVICE, read
 from tests.gpu.seen import Seen

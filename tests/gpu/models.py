@@ -17,8 +17,8 @@ from roundhouse.config import paths
 from roundhouse.config.load import load_settings
 from roundhouse.config.schema import ModelEntry
 from roundhouse.launchers.registry import build_launcher
-from roundhouse.launchers.vllm_environment import ALLOCATOR, EXACT_PINNING
-from roundhouse.launchers.weights import local_folder
+from roundhouse.launchers.vllm.environment import ALLOCATOR, EXACT_PINNING
+from roundhouse.launchers.vllm.weights import local_folder
 from tests.gpu.make_models import SHAPES
 
 Form = Literal["short", "long"]

@@ -17,7 +17,7 @@ import pytest
 from openai import APIStatusError, OpenAI
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from roundhouse.deploy import cluster
+from roundhouse.deploy.services import cluster
 from tests.support import fakes
 from tests.support.browser import visitor
 from tests.support.stack import Stack

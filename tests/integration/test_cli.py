@@ -25,7 +25,7 @@ import psycopg
 import pytest
 import yaml
 
-from roundhouse.deploy import cluster
+from roundhouse.deploy.services import cluster
 from tests.support import fakes
 from tests.support.database import postgres, require_parts
 from tests.support.processes import command, of_home, words

@@ -22,7 +22,7 @@ import psycopg
 import pytest
 
 from roundhouse.config import paths
-from roundhouse.deploy import cluster
+from roundhouse.deploy.services import cluster
 from roundhouse.proxy.database import foreign, retention
 from tests.support.database import DEADLINE_S, litellm_tables, require_parts
 from tests.support.stack import PROJECT

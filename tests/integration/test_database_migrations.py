@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from roundhouse.deploy import cluster
+from roundhouse.deploy.services import cluster
 from roundhouse.proxy.database import migrations
 from tests.support.database import litellm_tables
 

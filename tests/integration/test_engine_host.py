@@ -18,15 +18,15 @@ import pytest
 
 from roundhouse.config import paths
 from roundhouse.config.schema import ModelEntry
-from roundhouse.launchers import engine_host
 from roundhouse.launchers.base import LaunchError, Progress
-from roundhouse.launchers.engine_host import EngineHost
-from roundhouse.launchers.host import internals
-from roundhouse.launchers.host.internals import Unfit
-from roundhouse.launchers.process import Child
-from roundhouse.launchers.records import read_record, session, sweep
+from roundhouse.launchers.process.child import Child
+from roundhouse.launchers.process.records import read_record, session, sweep
 from roundhouse.launchers.registry import build_launcher
-from roundhouse.launchers.vllm import VllmProcess, build_host
+from roundhouse.launchers.vllm import engine_host
+from roundhouse.launchers.vllm.engine_host import EngineHost
+from roundhouse.launchers.vllm.host import internals
+from roundhouse.launchers.vllm.host.internals import Unfit
+from roundhouse.launchers.vllm.launcher import VllmProcess, build_host
 from tests.support import fake_vllm
 from tests.support.machine import WSL, kernel
 from tests.support.stack import free_port

@@ -70,7 +70,7 @@ def database_mb(stack: Stack) -> int:
     total = 0
     for process in stack.processes():
         line = " ".join(process.cmdline())
-        if "bridge.mjs" in line or "roundhouse.deploy.postgres" in line or process.name() == "postgres":
+        if "bridge.mjs" in line or "roundhouse.deploy.services.postgres" in line or process.name() == "postgres":
             total += process.memory_full_info().pss
     return total >> 20
 

@@ -23,7 +23,7 @@ import psycopg
 import pytest
 from openai import APIStatusError, OpenAI
 
-from roundhouse.deploy import cluster
+from roundhouse.deploy.services import cluster
 from tests.support import fakes
 from tests.support.database import require_parts
 from tests.support.stack import Stack, _environment

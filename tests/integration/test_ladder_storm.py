@@ -11,13 +11,13 @@ import pytest
 from roundhouse.footprint.need import GIB, MIB, Footprint
 from roundhouse.launchers.base import Engine, EngineExit, LaunchError, Progress, SleepError
 from roundhouse.residency.codes import Code
-from roundhouse.residency.engine import Options
-from roundhouse.residency.facts import Asked, Fact, Gone, Seen, SwitchCommanded, Ticked, Ticket, UnloadCommanded
-from roundhouse.residency.ledger import Ledger
-from roundhouse.residency.machine import Machine, Model
-from roundhouse.residency.memory import Memory, NotReleased
-from roundhouse.residency.scheduler import Event, Scheduler
-from roundhouse.residency.track import Bounds
+from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.engine import Options
+from roundhouse.residency.machine.facts import Asked, Fact, Gone, Seen, SwitchCommanded, Ticked, Ticket, UnloadCommanded
+from roundhouse.residency.machine.ledger import Ledger
+from roundhouse.residency.machine.machine import Machine, Model
+from roundhouse.residency.server.memory import Memory, NotReleased
+from roundhouse.residency.server.scheduler import Event, Scheduler
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 

@@ -17,12 +17,12 @@ import pytest
 
 from roundhouse.config import paths
 from roundhouse.config.schema import ModelEntry
-from roundhouse.launchers import log as logs
-from roundhouse.launchers import readiness
 from roundhouse.launchers.base import LaunchError, Progress
-from roundhouse.launchers.birth import Birth
-from roundhouse.launchers.process import Child
-from roundhouse.launchers.records import Record, kill_session, read_record, session, sweep
+from roundhouse.launchers.process import log as logs
+from roundhouse.launchers.process import readiness
+from roundhouse.launchers.process.birth import Birth
+from roundhouse.launchers.process.child import Child
+from roundhouse.launchers.process.records import Record, kill_session, read_record, session, sweep
 from roundhouse.launchers.registry import build_launcher
 from tests.support import fakes
 from tests.support.clock import Clock
@@ -205,10 +205,10 @@ def survivor(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sent.append(sid)
         return len(sent) > 2 and kill_session(sid, born)
 
-    monkeypatch.setattr("roundhouse.launchers.process.kill_session", kill)
-    monkeypatch.setattr("roundhouse.launchers.readiness.kill_session", kill)
-    monkeypatch.setattr("roundhouse.launchers.process.STUCK_S", 0.05)
-    monkeypatch.setattr("roundhouse.launchers.process.STRAGGLERS_S", 0.0)
+    monkeypatch.setattr("roundhouse.launchers.process.child.kill_session", kill)
+    monkeypatch.setattr("roundhouse.launchers.process.readiness.kill_session", kill)
+    monkeypatch.setattr("roundhouse.launchers.process.child.STUCK_S", 0.05)
+    monkeypatch.setattr("roundhouse.launchers.process.child.STRAGGLERS_S", 0.0)
     return sent
 
 

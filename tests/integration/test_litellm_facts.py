@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from roundhouse.deploy import cluster
+from roundhouse.deploy.services import cluster
 from roundhouse.hooks import residency
 from roundhouse.proxy.database import ready
 

@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from roundhouse.config import paths
-from roundhouse.deploy import pids, service
+from roundhouse.deploy.services import keep as service
+from roundhouse.deploy.services import pids
 from tests.support.clock import Clock
 from tests.support.waiting import wait_for
 

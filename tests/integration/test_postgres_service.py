@@ -21,7 +21,7 @@ import pytest
 from click.testing import CliRunner
 
 from roundhouse.cli.db import command as db
-from roundhouse.deploy import cluster
+from roundhouse.deploy.services import cluster
 from tests.support.database import require_parts
 from tests.support.waiting import gone, wait_for
 
@@ -30,7 +30,7 @@ DEADLINE_S = 60.0
 
 
 class Service:
-    """`python -m roundhouse.deploy.postgres` in a home of its own."""
+    """`python -m roundhouse.deploy.services.postgres` in a home of its own."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -39,7 +39,7 @@ class Service:
     def start(self, **environment: str) -> subprocess.Popen[str]:
         with (self.home / "line.log").open("a") as log:
             self.line = subprocess.Popen(
-                [sys.executable, "-m", "roundhouse.deploy.postgres"],
+                [sys.executable, "-m", "roundhouse.deploy.services.postgres"],
                 env={**os.environ, **environment},
                 stdout=log,
                 stderr=log,

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import redis
 
-from roundhouse.deploy import redis as service
+from roundhouse.deploy.services import redis as service
 from tests.support.waiting import gone
 
 pytestmark = pytest.mark.integration
@@ -41,7 +41,7 @@ def start(home: Path) -> Iterator[Start]:
 
     def run(**environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "roundhouse.deploy.redis"],
+            [sys.executable, "-m", "roundhouse.deploy.services.redis"],
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from roundhouse.hooks.lease_scope import LeaseScope
 from roundhouse.launchers.base import LaunchError
-from roundhouse.residency.client import LeaseClient, http
+from roundhouse.residency.client.http import http_client
+from roundhouse.residency.client.leases import LeaseClient
 from roundhouse.residency.codes import Refused
-from roundhouse.residency.scope import LeaseScope
-from roundhouse.residency.states import State
-from roundhouse.residency.track import Bounds
+from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.states import State
 from tests.support.residency import Residency, residency
 
 pytestmark = pytest.mark.integration
@@ -130,7 +131,7 @@ async def test_a_wait_survives_a_restart_of_residency(path: Path) -> None:
 
 
 async def test_an_absent_residency_is_said_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("roundhouse.residency.client.ABSENT_S", 0.3)
+    monkeypatch.setattr("roundhouse.residency.client.leases.ABSENT_S", 0.3)
     client = LeaseClient(path)
     with pytest.raises(Refused, match="roundhouse status"):
         await client.acquire("a")
@@ -138,7 +139,7 @@ async def test_an_absent_residency_is_said_so(path: Path, monkeypatch: pytest.Mo
 
 
 async def test_the_lease_route_streams_events_and_holds_while_it_is_open(path: Path) -> None:
-    async with residency(path) as r, http(path) as client:
+    async with residency(path) as r, http_client(path) as client:
         async with client.stream("POST", "/lease", json={"model": "a"}) as response:
             lines = response.aiter_lines()
             events = [json.loads(await anext(lines))]
@@ -157,7 +158,7 @@ async def test_the_lease_route_streams_events_and_holds_while_it_is_open(path: P
 
 
 async def test_switch_and_unload_stream_to_their_end(path: Path) -> None:
-    async with residency(path) as r, http(path) as client:
+    async with residency(path) as r, http_client(path) as client:
         body = (await client.post("/switch", json={"model": "b"})).text
         assert json.loads(body.splitlines()[-1])["event"] == "granted"
         assert (await client.get("/status")).json()["devices"][0]["resident"] == "b"
@@ -167,7 +168,7 @@ async def test_switch_and_unload_stream_to_their_end(path: Path) -> None:
 
 
 async def test_shutdown_drains_stops_and_ends(path: Path) -> None:
-    async with residency(path) as r, http(path) as client:
+    async with residency(path) as r, http_client(path) as client:
         leaser = LeaseClient(path)
         lease = await leaser.acquire("a")
         ending = asyncio.create_task(client.post("/shutdown"))
@@ -182,7 +183,7 @@ async def test_shutdown_drains_stops_and_ends(path: Path) -> None:
 
 
 async def test_metrics_and_events_show_the_same_state(path: Path) -> None:
-    async with residency(path) as _, http(path) as client:
+    async with residency(path) as _, http_client(path) as client:
         await client.post("/switch", json={"model": "a"})
         text = (await client.get("/metrics")).text
         assert 'roundhouse_model_state{model="a",state="ready"} 1.0' in text
@@ -196,7 +197,7 @@ async def test_why_a_model_is_left_stands_in_the_log_the_events_and_the_metrics(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG", logger="roundhouse.residency")
-    async with residency(path) as r, http(path) as client:
+    async with residency(path) as r, http_client(path) as client:
         events: list[dict[str, object]] = []
         r.scheduler.watch(events.append)
         await client.post("/switch", json={"model": "a"})
@@ -212,7 +213,7 @@ async def test_why_a_model_is_left_stands_in_the_log_the_events_and_the_metrics(
 
 
 async def test_bad_bodies_are_refused(path: Path) -> None:
-    async with residency(path) as _, http(path) as client:
+    async with residency(path) as _, http_client(path) as client:
         for body in (b"", b"{", b"[]", b'{"model": 3}'):
             assert (await client.post("/switch", content=body)).status_code == 400
         for body in (b"", b"{", b"[]", b"{}", b'{"modle": "a"}', b'{"model": null, "force": "false"}'):
@@ -307,6 +308,6 @@ async def test_a_lease_that_only_the_backstop_gave_back_is_counted(path: Path) -
         scope = LeaseScope(leases=[await client.acquire("a")])
         await scope.close()
         await r.until(lambda: leases(r, "a") == 0)
-        async with http(path) as api:
+        async with http_client(path) as api:
             assert "roundhouse_backstop_releases_total 1.0" in (await api.get("/metrics")).text
         await client.aclose()

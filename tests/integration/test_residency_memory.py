@@ -19,8 +19,8 @@ import yaml
 from roundhouse.bench.stack import litellm_config, model
 from roundhouse.config import paths
 from roundhouse.launchers.gauge import GaugeError, Reading
-from roundhouse.residency.client import http
-from roundhouse.residency.memory import Memory
+from roundhouse.residency.client.http import http_client
+from roundhouse.residency.server.memory import Memory
 from tests.support.card import CARD_VARIABLES, FAKES, GIB, Card
 from tests.support.stack import free_port
 from tests.support.waiting import until
@@ -109,7 +109,7 @@ async def residency(log: Path) -> AsyncIterator[httpx.AsyncClient]:
     os.close(out)
     try:
         await until(paths.control_socket().exists, "it listens")
-        async with http(paths.control_socket(), timeout=30) as client:
+        async with http_client(paths.control_socket(), timeout=30) as client:
             yield client
     finally:
         process.terminate()

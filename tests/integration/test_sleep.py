@@ -16,13 +16,14 @@ import pytest
 
 from roundhouse.config import paths
 from roundhouse.config.schema import ModelEntry
-from roundhouse.launchers import sleeping, vllm
 from roundhouse.launchers.base import LaunchError, Progress, SleepError
 from roundhouse.launchers.gauge import Foreign, NotReleased, Nvml, foreign, open_gauge, until_released
-from roundhouse.launchers.process import Child
-from roundhouse.launchers.records import read_record, sweep
+from roundhouse.launchers.process.child import Child
+from roundhouse.launchers.process.records import read_record, sweep
 from roundhouse.launchers.registry import build_launcher
-from roundhouse.launchers.vllm import VllmProcess, build_host
+from roundhouse.launchers.vllm import launcher as vllm
+from roundhouse.launchers.vllm import sleeping
+from roundhouse.launchers.vllm.launcher import VllmProcess, build_host
 from tests.support import fake_vllm, fakes
 from tests.support.card import GIB, MIB, Card, nvml
 from tests.support.stack import free_port

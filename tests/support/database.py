@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from roundhouse.deploy import cluster
+from roundhouse.deploy.services import cluster
 from roundhouse.deploy.setup.env_file import keys_are_on
 from roundhouse.proxy.database import migrations
 from tests.support.stack import PROJECT
@@ -43,7 +43,9 @@ def postgres() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="rh-") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROUNDHOUSE_HOME", folder)
         patch.delenv("DATABASE_URL", raising=False)
-        line = subprocess.Popen([sys.executable, "-m", "roundhouse.deploy.postgres"], stdout=subprocess.DEVNULL)
+        line = subprocess.Popen(
+            [sys.executable, "-m", "roundhouse.deploy.services.postgres"], stdout=subprocess.DEVNULL
+        )
         try:
             wait_for(answers, "PostgreSQL answers", DEADLINE_S)
             yield cluster.url()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from roundhouse.footprint.need import GIB, Footprint
-from roundhouse.residency.desk import key_of
-from roundhouse.residency.engine import Options
-from roundhouse.residency.facts import Asked, Fact, Gone, Order, Ready, Slept, Stopped, Ticked, Ticket, Woke
-from roundhouse.residency.haste import HOLD_S
-from roundhouse.residency.invariants import check
-from roundhouse.residency.ledger import Ledger
-from roundhouse.residency.machine import Machine, Model
-from roundhouse.residency.states import State
-from roundhouse.residency.track import Bounds
+from roundhouse.residency.learned.haste import HOLD_S
+from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.engine import Options
+from roundhouse.residency.machine.facts import Asked, Fact, Gone, Order, Ready, Slept, Stopped, Ticked, Ticket, Woke
+from roundhouse.residency.machine.invariants import check
+from roundhouse.residency.machine.ledger import Ledger
+from roundhouse.residency.machine.machine import Machine, Model
+from roundhouse.residency.machine.states import State
+from roundhouse.residency.machine.tickets import key_of
 
 
 class Driver:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from roundhouse.launchers.host.versions import KNOWN
+from roundhouse.launchers.vllm.host.versions import KNOWN
 
 PACKAGES = Path(__file__).resolve().parents[1] / "fakes"
 

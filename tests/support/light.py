@@ -20,8 +20,8 @@ from tests.support.waiting import wait_for
 FAKES = PROJECT / "tests" / "fakes"
 ROUNDHOUSE = [sys.executable, str(FAKES / "light.py")]
 LINES = {
-    "redis": "roundhouse.deploy.redis",
-    "postgres": "roundhouse.deploy.postgres",
+    "redis": "roundhouse.deploy.services.redis",
+    "postgres": "roundhouse.deploy.services.postgres",
     "residency": "roundhouse.residency",
     "proxy": str(FAKES / "gateway.py"),
 }

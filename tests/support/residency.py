@@ -13,10 +13,10 @@ from starlette.applications import Starlette
 
 from roundhouse.footprint.need import Footprint
 from roundhouse.launchers.base import Engine, EngineExit, LaunchError, Progress
-from roundhouse.residency.control import Control
-from roundhouse.residency.machine import Machine
-from roundhouse.residency.scheduler import Scheduler
-from roundhouse.residency.track import Bounds
+from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.machine import Machine
+from roundhouse.residency.server.control import Control
+from roundhouse.residency.server.scheduler import Scheduler
 
 
 class FakeEngine:

@@ -29,8 +29,8 @@ from tests.support.waiting import gone, wait_for
 
 PROJECT = Path(__file__).resolve().parents[2]
 LINES = {
-    "redis": "roundhouse.deploy.redis",
-    "postgres": "roundhouse.deploy.postgres",
+    "redis": "roundhouse.deploy.services.redis",
+    "postgres": "roundhouse.deploy.services.postgres",
     "residency": "roundhouse.residency",
     "proxy": "roundhouse.proxy",
 }
@@ -151,7 +151,7 @@ class Stack:
 
     def discard(self) -> None:
         """Remove the home, and the database where it lies elsewhere."""
-        from roundhouse.deploy import cluster
+        from roundhouse.deploy.services import cluster
 
         if self._env["ROUNDHOUSE_KEYS"] == "on":
             with _environment(ROUNDHOUSE_HOME=str(self.home)):

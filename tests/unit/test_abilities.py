@@ -8,7 +8,7 @@ import pytest
 
 from roundhouse.config.schema import CommandLauncher, VllmLauncher
 from roundhouse.hooks import limits
-from roundhouse.launchers.abilities import of_launcher
+from roundhouse.launchers.vllm.abilities import of_launcher
 from roundhouse.proxy import abilities
 
 TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser=hermes")

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from roundhouse.residency.answers import SURE, USUAL, Answers
-from roundhouse.residency.callers import Callers
+from roundhouse.residency.learned.callers import Callers
+from roundhouse.residency.learned.durations import SURE, USUAL, Answers
 
 
 def test_to_somebody_new_an_answer_takes_as_long_as_is_usual_even_if_that_is_learned_later() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from roundhouse.launchers import birth
-from roundhouse.launchers.birth import Birth
-from roundhouse.launchers.records import Record, is_process, read_record, session
+from roundhouse.launchers.process import birth
+from roundhouse.launchers.process.birth import Birth
+from roundhouse.launchers.process.records import Record, is_process, read_record, session
 from tests.support.clock import Clock
 
 ME = os.getpid()

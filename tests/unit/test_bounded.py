@@ -12,9 +12,9 @@ import httpx
 import pytest
 from starlette.exceptions import HTTPException
 
-from roundhouse.deploy import honcho
-from roundhouse.launchers import compiled
-from roundhouse.launchers import log as logs
+from roundhouse.deploy.services import honcho
+from roundhouse.launchers.process import log as logs
+from roundhouse.launchers.vllm import compiled
 from roundhouse.proxy import noise
 
 DAY_S = 86400.0
@@ -57,7 +57,17 @@ def test_a_full_disk_does_not_end_the_stack() -> None:
 def test_honcho_says_through_the_log_what_its_services_said_and_ends_as_they_did(tmp_path: Path) -> None:
     procfile, path = tmp_path / "Procfile", tmp_path / "stack.log"
     procfile.write_text("a: for i in 1 2 3; do echo said $i; done; echo ärger >&2; exit 7\n")
-    argv = [sys.executable, "-m", "roundhouse.deploy.honcho", str(path), "-e", os.devnull, "-f", str(procfile), "start"]
+    argv = [
+        sys.executable,
+        "-m",
+        "roundhouse.deploy.services.honcho",
+        str(path),
+        "-e",
+        os.devnull,
+        "-f",
+        str(procfile),
+        "start",
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
     said = path.read_text()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from roundhouse.residency.callers import CALLERS, Callers
+from roundhouse.residency.learned.callers import CALLERS, Callers
 
 
 def talk(callers: Callers, caller: str, gaps: list[float], now: float = 0.0, model: str = "m") -> float:

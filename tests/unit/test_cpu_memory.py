@@ -6,7 +6,7 @@ from pathlib import Path
 
 from roundhouse.config.load import load_settings
 from roundhouse.footprint.need import Footprint
-from roundhouse.residency.ledger import Holder, Ledger
+from roundhouse.residency.machine.ledger import Holder, Ledger
 
 CPU_YAML = Path(__file__).resolve().parents[2] / "config" / "presets" / "cpu.yaml"
 SETTINGS = load_settings(CPU_YAML, elsewhere=True)

@@ -16,12 +16,12 @@ from roundhouse.bench.generate import generate
 from roundhouse.bench.policies.ours import Ours
 from roundhouse.bench.simulation import Simulation
 from roundhouse.bench.workload import Workload, load
-from roundhouse.residency.calibration import WINDOW, Calibration, Forecast, Guess, Kind
-from roundhouse.residency.engine import Measured, Options
-from roundhouse.residency.estimate import retry_after
-from roundhouse.residency.facts import Asked, Gone, Grant, Ready, Refuse, Stopped, Ticked, Ticket
-from roundhouse.residency.machine import Machine, Model
-from roundhouse.residency.track import Bounds
+from roundhouse.residency.learned.calibration import WINDOW, Calibration, Forecast, Guess, Kind
+from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.engine import Measured, Options
+from roundhouse.residency.machine.estimate import retry_after
+from roundhouse.residency.machine.facts import Asked, Gone, Grant, Ready, Refuse, Stopped, Ticked, Ticket
+from roundhouse.residency.machine.machine import Machine, Model
 
 SEEDS = range(60)
 

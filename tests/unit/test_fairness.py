@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roundhouse.residency.facts import Ticket
-from roundhouse.residency.fairness import FairQueue
+from roundhouse.residency.machine.facts import Ticket
+from roundhouse.residency.machine.fairness import FairQueue
 
 
 def order(asked: list[tuple[str, float]]) -> list[int]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roundhouse.launchers.birth import Birth
-from roundhouse.launchers.file_names import log_name, stem
-from roundhouse.launchers.records import Record, read_records
+from roundhouse.launchers.process.birth import Birth
+from roundhouse.launchers.process.file_names import log_name, stem
+from roundhouse.launchers.process.records import Record, read_records
 
 BORN = Birth("boot", 1)
 

@@ -8,10 +8,10 @@ from roundhouse.bench.policies.ours import Ours
 from roundhouse.bench.simulation import Simulation
 from roundhouse.bench.switching import play
 from roundhouse.bench.workload import Workload, parse
-from roundhouse.residency.foresight import OFF_S, Foresight, Next, guess
-from roundhouse.residency.haste import HOLD_S
-from roundhouse.residency.idle import QUIET_S
-from roundhouse.residency.policy import Kind
+from roundhouse.residency.learned.foresight import OFF_S, Foresight, Next, guess
+from roundhouse.residency.learned.haste import HOLD_S
+from roundhouse.residency.machine.idle import QUIET_S
+from roundhouse.residency.machine.policy import Kind
 
 LONG_S = 68.0
 """A pause after which nobody minds that the model which was there has made way: longer than a minute."""

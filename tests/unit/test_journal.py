@@ -20,9 +20,9 @@ from roundhouse.bench.simulation import Simulation
 from roundhouse.bench.workload import Workload, WorkloadError, load, parse
 from roundhouse.cli.bench import command
 from roundhouse.cli.errors import CliError
-from roundhouse.residency import journal as writing
-from roundhouse.residency.facts import Asked, Fact, Gone, Grant, Order, Ticket, Wake, Woke
-from roundhouse.residency.journal import Journal
+from roundhouse.residency.machine.facts import Asked, Fact, Gone, Grant, Order, Ticket, Wake, Woke
+from roundhouse.residency.server import journal as writing
+from roundhouse.residency.server.journal import Journal
 
 WORKLOADS = {it.name: it for it in load(switching.SHIPPED)}
 HEADER = {"t": 0, "what": "opened", "clock": 0, "models": {"a": {"device": "gpu0", "slots": None}}, "max_wait_s": 300}

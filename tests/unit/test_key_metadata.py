@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from roundhouse.config import key_metadata, keys
+from roundhouse.config import key_metadata
+from roundhouse.config import virtual_keys as keys
 from roundhouse.hooks.caller import asking
 from roundhouse.proxy.database import address
 

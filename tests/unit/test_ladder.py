@@ -6,8 +6,8 @@ import pytest
 
 from roundhouse.footprint.need import GIB, MIB
 from roundhouse.residency.codes import Code
-from roundhouse.residency.engine import SLEEPLESS_FIRST_S, Options
-from roundhouse.residency.facts import (
+from roundhouse.residency.machine.engine import SLEEPLESS_FIRST_S, Options
+from roundhouse.residency.machine.facts import (
     Adopted,
     Alarm,
     Asked,
@@ -32,9 +32,9 @@ from roundhouse.residency.facts import (
     Wake,
     Woke,
 )
-from roundhouse.residency.idle import DEFAULT_AFTER_S
-from roundhouse.residency.snapshot import status
-from roundhouse.residency.states import IllegalMove, State
+from roundhouse.residency.machine.idle import DEFAULT_AFTER_S
+from roundhouse.residency.machine.snapshot import status
+from roundhouse.residency.machine.states import IllegalMove, State
 from tests.support.driver import Driver, on_card
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from roundhouse.launchers.log import last_words, quoted
+from roundhouse.launchers.process.log import last_words, quoted
 
 LOGS = Path(__file__).resolve().parents[1] / "data" / "failed_starts"
 

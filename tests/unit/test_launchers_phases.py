@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from roundhouse.launchers.base import Progress
-from roundhouse.launchers.phases import goes_on, phase_of
+from roundhouse.launchers.vllm.phases import goes_on, phase_of
 
 API, CORE = "(APIServer pid=6522) INFO 11-23 22:09:55 ", "(EngineCore pid=6626) INFO 11-23 22:10:05 "
 

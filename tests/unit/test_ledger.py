@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roundhouse.footprint.need import GIB, Footprint
-from roundhouse.residency.ledger import SPARE, Holder, Leave, Ledger, level_for, pinned
+from roundhouse.residency.machine.ledger import SPARE, Holder, Leave, Ledger, level_for, pinned
 
 CARD = Ledger(capacity=16 * GIB, reserve=GIB)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from roundhouse.residency.codes import Code
-from roundhouse.residency.engine import Options
-from roundhouse.residency.facts import (
+from roundhouse.residency.learned.haste import Haste
+from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.engine import Options
+from roundhouse.residency.machine.facts import (
     Adopted,
     Alarm,
     Asked,
@@ -26,12 +28,10 @@ from roundhouse.residency.facts import (
     Ticket,
     UnloadCommanded,
 )
-from roundhouse.residency.haste import Haste
-from roundhouse.residency.machine import Machine, Model
-from roundhouse.residency.policy import Kind
-from roundhouse.residency.snapshot import status
-from roundhouse.residency.states import IllegalMove, State
-from roundhouse.residency.track import Bounds
+from roundhouse.residency.machine.machine import Machine, Model
+from roundhouse.residency.machine.policy import Kind
+from roundhouse.residency.machine.snapshot import status
+from roundhouse.residency.machine.states import IllegalMove, State
 from tests.support.driver import Driver
 
 

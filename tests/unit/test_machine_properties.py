@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from roundhouse.footprint.need import GIB, Footprint
-from roundhouse.residency.engine import Options
-from roundhouse.residency.facts import (
+from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.engine import Options
+from roundhouse.residency.machine.facts import (
     Asked,
     Exited,
     Fact,
@@ -30,11 +31,10 @@ from roundhouse.residency.facts import (
     Wake,
     Woke,
 )
-from roundhouse.residency.invariants import check
-from roundhouse.residency.ledger import Ledger
-from roundhouse.residency.machine import Machine, Model
-from roundhouse.residency.states import State
-from roundhouse.residency.track import Bounds
+from roundhouse.residency.machine.invariants import check
+from roundhouse.residency.machine.ledger import Ledger
+from roundhouse.residency.machine.machine import Machine, Model
+from roundhouse.residency.machine.states import State
 
 DEVICES = {"a": "gpu0", "b": "gpu0", "c": "gpu0", "d": "gpu1"}
 MAX_WAIT, DRAIN, START, MOVE, STOP = 20.0, 15.0, 6.0, 1.5, 2.0

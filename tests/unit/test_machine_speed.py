@@ -6,10 +6,10 @@ from collections import deque
 from heapq import heappop, heappush
 from time import perf_counter
 
-from roundhouse.residency.engine import Measured
-from roundhouse.residency.facts import Asked, Fact, Gone, Grant, Ready, Start, Stop, Stopped, Ticked, Ticket
-from roundhouse.residency.machine import Machine, Model
-from roundhouse.residency.track import Bounds
+from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.engine import Measured
+from roundhouse.residency.machine.facts import Asked, Fact, Gone, Grant, Ready, Start, Stop, Stopped, Ticked, Ticket
+from roundhouse.residency.machine.machine import Machine, Model
 
 CALLERS = 1000
 BOUND_STEPS = 50.0

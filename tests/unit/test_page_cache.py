@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from roundhouse.launchers import page_cache
-from roundhouse.launchers.page_cache import STEP_BYTES, read_ahead
+from roundhouse.launchers.vllm import page_cache
+from roundhouse.launchers.vllm.page_cache import STEP_BYTES, read_ahead
 
 Available = Callable[[int], None]
 

@@ -21,7 +21,7 @@ from roundhouse.config.load import load_settings
 from roundhouse.footprint import card
 from roundhouse.footprint.files import SHIPPED
 from roundhouse.footprint.need import GIB, Footprint
-from roundhouse.launchers.engine_host import HOST_BYTES_CPU, HOST_BYTES_CUDA
+from roundhouse.launchers.vllm.engine_host import HOST_BYTES_CPU, HOST_BYTES_CUDA
 from roundhouse.plan import devices
 from roundhouse.plan.fit import Candidate, Room, beside, rungs, together
 from tests.support import models

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from roundhouse.residency.decided import Decided
-from roundhouse.residency.pauses import Return
-from roundhouse.residency.policy import Decision, Demand, Kind, Resident, decide, last_moment
+from roundhouse.residency.learned.pauses import Return
+from roundhouse.residency.machine.decisions import Decided
+from roundhouse.residency.machine.policy import Decision, Demand, Kind, Resident, decide, last_moment
 
 NOW = 100.0
 OTHER = Demand("b", oldest=NOW, deadline=NOW + 300, cost_s=10.0, weight=1.0, visit_s=2.0)

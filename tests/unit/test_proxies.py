@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from roundhouse.config import cors, proxies
-from roundhouse.launchers.weights import NOISE, _remedy
+from roundhouse.launchers.vllm.weights import NOISE, _remedy
 
 OURS = ["http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000", "http://192.168.1.7:7000"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from roundhouse.launchers.gauge import Foreign, Reading, foreign
-from roundhouse.launchers.sleeping import Answer, same
+from roundhouse.launchers.vllm.sleeping import Answer, same
 
 NAN = float("nan")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from roundhouse.footprint.need import GIB, Footprint
-from roundhouse.residency.calibration import Calibration, Guess, Kind
-from roundhouse.residency.callers import Callers
-from roundhouse.residency.engine import Engine, Measured
-from roundhouse.residency.store import (
+from roundhouse.residency.learned.calibration import Calibration, Guess, Kind
+from roundhouse.residency.learned.callers import Callers
+from roundhouse.residency.machine.engine import Engine, Measured
+from roundhouse.residency.server.store import (
     ENTRIES,
     Learned,
     Store,

@@ -13,7 +13,7 @@ from roundhouse.bench.contest import contest
 from roundhouse.bench.generate import generate
 from roundhouse.bench.switching import play
 from roundhouse.bench.workload import Workload, WorkloadError, load
-from roundhouse.residency import policy
+from roundhouse.residency.machine import policy
 
 WORKLOADS = {it.name: it for it in load(switching.SHIPPED)}
 

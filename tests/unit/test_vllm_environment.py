@@ -8,8 +8,8 @@ import pytest
 
 from roundhouse.config.schema import Device
 from roundhouse.config.wsl import in_wsl
-from roundhouse.launchers.environment import engine_environment
-from roundhouse.launchers.vllm_environment import variables
+from roundhouse.launchers.process.environment import engine_environment
+from roundhouse.launchers.vllm.environment import variables
 from tests.support.machine import LINUX, WSL, kernel
 
 MIB = 2**20

@@ -10,9 +10,9 @@ import pytest
 from roundhouse.config import paths
 from roundhouse.config.load import load_settings
 from roundhouse.config.schema import Settings
-from roundhouse.launchers import weights
-from roundhouse.launchers.download import DownloadError, Downloads, _explain, is_folder, unwanted
-from roundhouse.launchers.weights import Source, WeightsError, prepare, recorded, tiny_folder
+from roundhouse.launchers.vllm import weights
+from roundhouse.launchers.vllm.download import DownloadError, Downloads, _explain, is_folder, unwanted
+from roundhouse.launchers.vllm.weights import Source, WeightsError, prepare, recorded, tiny_folder
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What runs beside the gateway, and how it is kept running."""

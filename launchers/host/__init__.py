@@ -1,5 +1,0 @@
-"""The engine host: a process that has imported vLLM once and forks a server per start.
-
-It runs in the engine environment, by its path, with the standard library and vLLM alone; residency's side
-of the conversation is ``launchers/engine_host.py``. See ``launchers/HOST.md``.
-"""

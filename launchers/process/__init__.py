@@ -1,0 +1,1 @@
+"""An engine as a group of processes, whatever it runs."""

@@ -1,0 +1,1 @@
+"""vLLM's servers: started, forked, put to sleep and woken."""

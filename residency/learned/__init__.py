@@ -1,0 +1,1 @@
+"""What is learned of callers, answers and estimates. Pure."""

@@ -1,0 +1,1 @@
+"""What is on the devices: facts in, orders out. Pure."""

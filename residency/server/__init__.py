@@ -1,0 +1,1 @@
+"""The process: one event loop, which carries out what the machine orders."""
