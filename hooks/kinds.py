@@ -44,6 +44,9 @@ PICTURES = frozenset({"image_url", "input_image", "image"})
 STORED = ("previous_response_id", "background", "conversation")
 """What of a request for a response needs an earlier one, or one that is kept."""
 
+REFERENCE = "item_reference"
+"""The type of an input item that is no more than the id of an earlier one."""
+
 CALLING = frozenset({"acompletion", "anthropic_messages"})
 """The kinds of calls in which vLLM wants a parser for tools; a response goes without."""
 
@@ -106,8 +109,13 @@ def _of_a_completion(model: str, kind: str, kwargs: Mapping[str, Any], info: Map
 
 
 def _stored(kind: str, kwargs: Mapping[str, Any]) -> CannotWork | None:
+    if kind != "aresponses":
+        return None
     name = next((name for name in STORED if kwargs.get(name)), None)
-    if kind != "aresponses" or name is None:
+    items = kwargs.get("input")
+    if name is None and isinstance(items, list) and any(_type(item) == REFERENCE for item in items):
+        name = REFERENCE
+    if name is None:
         return None
     text = f"{name}: stored responses are not kept here. Send the whole input with each request."
     return CannotWork(text, "stored_responses_unsupported", name)
@@ -137,6 +145,10 @@ def _pictures(model: str, kwargs: Mapping[str, Any], info: Mapping[str, Any]) ->
             text = f"{model} reads no pictures (supports_vision is false): send text, or name a model that does."
             return CannotWork(text, "pictures_unsupported", name)
     return None
+
+
+def _type(item: Any) -> Any:
+    return item.get("type") if isinstance(item, Mapping) else None
 
 
 def _of(mode: str) -> str:

@@ -23,11 +23,12 @@ CLOSE_S = 1.0
 
 @dataclass(eq=False)
 class LeaseScope:
-    """What one exchange has taken, and why it was refused, if it was."""
+    """What one exchange has taken, why it was refused, if it was, and the names that are like one that is unknown."""
 
     leases: list[Lease] = field(default_factory=list)
     streams: list[tuple[Lease, Any]] = field(default_factory=list)
     refused: Refused | None = None
+    nearest: tuple[str, ...] = ()
 
     async def close(self) -> None:
         """Give back what is still held. What nobody can account for is counted: a hook has missed an ending.

@@ -22,10 +22,25 @@ from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
 from roundhouse.config import paths
 from roundhouse.config.load import load_settings
 from roundhouse.config.schema import Launcher
-from roundhouse.hooks import cache_rules, infill, kinds, limits, media, peek, reach, shared_client, token_ids, via
+from roundhouse.hooks import (
+    cache_rules,
+    histories,
+    infill,
+    kinds,
+    limits,
+    media,
+    peek,
+    reach,
+    shared_client,
+    token_ids,
+    values,
+    via,
+)
 from roundhouse.hooks import lease_scope as scope
 from roundhouse.hooks.caller import asking, key_hash, metadata_of, of_key
 from roundhouse.hooks.fetching import Fetcher, MediaRefused
+from roundhouse.hooks.nearest import nearest
+from roundhouse.hooks.prompt_size import PromptSizes
 from roundhouse.residency.client.leases import Lease, LeaseClient
 from roundhouse.residency.codes import Code, Refused
 
@@ -50,6 +65,7 @@ class ResidencyHook(CustomLogger):
         self._client: LeaseClient | None = None
         self._managed: dict[tuple[str | None, int | None], str] = {}
         self._launchers: dict[str, Launcher] = {}
+        self._prompt_sizes = PromptSizes({})
         self._max_wait_s = 0.0
         self._fetcher: Fetcher | None = None
         self._held: dict[_Call, dict[asyncio.Task[Any], Lease]] = {}
@@ -66,6 +82,9 @@ class ResidencyHook(CustomLogger):
         if isinstance(model, str) and "," in model:
             message = f"one model a request, not a list of them: {model!r}"
             raise HTTPException(400, detail={"error": message})
+        exchange = scope.current.get()
+        if exchange is not None and isinstance(model, str) and not _is_of_the_yaml(model):
+            exchange.nearest = nearest(model, _names(), list(getattr(user_api_key_dict, "models", None) or []))
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
         """Wait until the deployment's engine is resident, unless the cache is going to answer."""
@@ -79,12 +98,13 @@ class ResidencyHook(CustomLogger):
             return
         kwargs.update(limits.within(kwargs))
         kwargs.update(infill.filled(kwargs, self._launchers[model].infill or ()))
+        kwargs.update(histories.taken(kind, kwargs))
         call, task = _call(kwargs), asyncio.current_task()
         assert task is not None
         if self._has(call, task, model):
             await self._bring(kwargs)  # a call inside a call: /v1/messages runs as a chat completion
             return
-        self._refuse_what_cannot_work(model, kind, kwargs)
+        await self._refuse_what_cannot_work(model, kind, kwargs)
         await self._bring(kwargs)  # before anything moves, and before the cache is asked: a picture may have changed
         if await peek.would_answer(kwargs, kind):
             return
@@ -125,14 +145,17 @@ class ResidencyHook(CustomLogger):
             for task in list(self._held.get(call := _call(request_data), {})):
                 self._release(call, task, why)
 
-    def _refuse_what_cannot_work(self, model: str, kind: str, kwargs: dict[str, Any]) -> None:
+    async def _refuse_what_cannot_work(self, model: str, kind: str, kwargs: dict[str, Any]) -> None:
         """Raise HTTPException for what the model's engine is sure to refuse: nothing is to move for that."""
         if kind not in kinds.KINDS:
             text = f"{model} is for single requests: there are no files, batches, sessions or pass-through for it"
             raise _refusal(Refused(Code.NOT_SERVED, text))
-        cannot = kinds.refusal(model, kind, kwargs)
-        if cannot is None and not self._launchers[model].token_ids:
-            cannot = token_ids.refusal(kind, kwargs)
+        cannot = (
+            kinds.refusal(model, kind, kwargs)
+            or (None if self._launchers[model].token_ids else token_ids.refusal(kind, kwargs))
+            or values.refusal(kind, kwargs)
+            or await self._prompt_sizes.refusal(model, kind, kwargs)
+        )
         if cannot is not None:
             raise HTTPException(400, detail={"error": cannot.error})
 
@@ -156,6 +179,7 @@ class ResidencyHook(CustomLogger):
             settings = load_settings(paths.config_file())
             self._managed = {_address(entry.api_base): name for name, entry in settings.models.items()}
             self._launchers = {name: entry.launcher for name, entry in settings.models.items()}
+            self._prompt_sizes = PromptSizes(self._launchers)
             self._max_wait_s = settings.residency.max_wait_s
             self._client = LeaseClient(paths.control_socket())
             self._client.connect()
@@ -246,6 +270,13 @@ def _is_of_the_yaml(model: Any) -> bool:
     from litellm.proxy.proxy_server import llm_router  # a name that is bound when the gateway is up
 
     return isinstance(model, str) and llm_router is not None and bool(llm_router.get_model_list(model_name=model))
+
+
+def _names() -> list[str]:
+    """The names of all models, and their aliases."""
+    from litellm.proxy.proxy_server import llm_router  # as above
+
+    return [] if llm_router is None else [*llm_router.get_model_names(), *(llm_router.model_group_alias or {})]
 
 
 def _mark(kwargs: dict[str, Any], kind: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from roundhouse.proxy import late_errors
@@ -29,15 +30,21 @@ def refusal(refused: Refused, anthropic: bool = False) -> tuple[int, dict[str, s
 
 
 def repair(
-    status: int, content: bytes, refused: Refused | None, anthropic: bool = False
+    status: int, content: bytes, refused: Refused | None, anthropic: bool = False, nearest: Sequence[str] = ()
 ) -> tuple[int, dict[str, str], bytes]:
-    """What to send instead of LiteLLM's error response; ``anthropic``: to a client of Anthropic's API."""
+    """What to send instead of LiteLLM's error response; ``anthropic``: to a client of Anthropic's API.
+
+    ``nearest``: the names that a client may have meant by one that is unknown.
+    """
     if refused is not None:
         return refusal(refused, anthropic)
     if NO_DATABASE in content:
         status = 401
     content = STRUCK_OUT.sub(b"(private address)", content)
-    return status, {}, _whole(status, plain(status, _error(status, content)).error, anthropic)
+    error = plain(status, _error(status, content)).error
+    if nearest and error["code"] == "model_not_found":
+        error["message"] += f". Did you mean {' or '.join(map(repr, nearest))}?"
+    return status, {}, _whole(status, error, anthropic)
 
 
 def _whole(status: int, error: dict[str, Any], anthropic: bool) -> bytes:

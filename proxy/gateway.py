@@ -162,7 +162,9 @@ class _Response:
         status, anthropic = start["status"], self._events.anthropic
         if status == 500 and self._body.is_list:  # LiteLLM falls over it
             status, plain = 400, b"the body is a JSON list: send a JSON object"
-        status, headers, content = errors.repair(status, plain, self._exchange.refused, anthropic)
+        status, headers, content = errors.repair(
+            status, plain, self._exchange.refused, anthropic, self._exchange.nearest
+        )
         await _answer(self._send, status, headers, content, start["headers"])
         self.said = True
 

@@ -37,6 +37,11 @@ TOO_LONG = re.compile(
 )
 NO_MODEL = re.compile(r"Invalid model name passed in model=(.*?)\. Call ", re.DOTALL)
 NO_KEY = re.compile(r"Invalid proxy server token|LiteLLM_VerificationToken|No connected db|No api key passed in")
+INVALID = re.compile(r"(\d+) validation erro(?:rs?:|\w*REDACTED)\s*\{")
+"""How vLLM begins what pydantic says of a request; LiteLLM takes the end of the word for a secret."""
+PLACE = re.compile(r"'loc': '(?:body\.)?([^']*)', 'msg': (?:'([^']*)'|\"([^\"]*)\")")
+INDEX = re.compile(r"^(\w+\.\d+)\.")
+PARAMETER = re.compile(r" \(parameter=[^()]*\)$")
 RESETS = re.compile(r"[.,;]? ?Limit resets at:? [^.\n]*( UTC)?")
 
 KINDS = {401: "authentication_error", 403: "permission_error", 408: "timeout_error", 429: "rate_limit_error"}
@@ -74,6 +79,9 @@ def plain(status: int, error: dict[str, Any]) -> Said:
         inner, message = ours, ours["message"]
     fields = {**error, **{name: inner[name] for name in ("param", "code") if inner.get(name) is not None}}
     param = fields.get("param")
+    if invalid := _invalid(message):
+        message, param = f"{invalid[0]}: {invalid[1]}", invalid[0]
+    message = PARAMETER.sub("", message)
     code = _code(status, message) or _word(fields.get("code")) or str(status)
     named = inner.get("type")
     return Said(
@@ -82,6 +90,18 @@ def plain(status: int, error: dict[str, Any]) -> Said:
         param if isinstance(param, str) and param != "None" else ("model" if code == "model_not_found" else None),
         code,
     )
+
+
+def _invalid(message: str) -> tuple[str, str] | None:
+    """Where a request is wrong, and how, of all that pydantic says; ``None``: the message is none of its."""
+    found = INVALID.match(message)
+    places = PLACE.findall(message) if found else []
+    if found is None or not places:
+        return None
+    if int(found[1]) == 1:
+        return places[0][0], places[0][1] or places[0][2]
+    deep = next((index[1] for place, *_ in places if (index := INDEX.match(place))), places[0][0])
+    return deep, "it has none of the forms that the engine knows"
 
 
 def _unwrapped(message: str) -> tuple[dict[str, Any], str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from roundhouse.config.schema import Launcher, VllmLauncher
@@ -32,6 +34,20 @@ def of_launcher(launcher: Launcher) -> dict[str, Any]:
     if context is not None:
         info["max_input_tokens"] = context
     return info
+
+
+def of_files(folder: Path) -> dict[str, Any]:
+    """What the model's ``config.json`` says besides: whether its embeddings may be shortened (``dimensions``).
+
+    vLLM goes by the same two entries (``vllm/config/model.py``, ``is_matryoshka``).
+    """
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(config, dict):
+        return {}
+    return {"supports_dimensions": bool(config.get("matryoshka_dimensions") or config.get("is_matryoshka"))}
 
 
 def _number(words: Sequence[str], names: Sequence[str]) -> int:

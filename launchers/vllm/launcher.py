@@ -31,7 +31,7 @@ from roundhouse.launchers.vllm.engine_host import NAME, EngineHost, HostError, H
 from roundhouse.launchers.vllm.environment import ALLOCATOR, variables
 from roundhouse.launchers.vllm.page_cache import read_ahead
 from roundhouse.launchers.vllm.sleeping import SleepEndpoints
-from roundhouse.launchers.vllm.weights import Source, local_folder, recorded, tiny_folder
+from roundhouse.launchers.vllm.weights import local_folder, name_of
 
 log = logging.getLogger("roundhouse.vllm")
 
@@ -218,20 +218,7 @@ class VllmProcess(ProcessLauncher):
 
     def weights(self) -> str:
         """The folder, or the name on the hub that the cache has. Raises LaunchError if a folder is missing."""
-        name, it = self._entry.name, self._launcher
-        source = os.environ.get("ROUNDHOUSE_MODELS") or recorded()
-        if source == Source.TINY and it.stand_in is not None:
-            return self._folder(tiny_folder(it.stand_in), "make it with 'roundhouse up --models tiny'")
-        text = os.path.expanduser(expand(it.model, name, it.port))
-        if text.startswith((".", "/")):
-            return self._folder(Path(text).absolute(), "correct launcher.model")
-        return text
-
-    def _folder(self, folder: Path, remedy: str) -> str:
-        if not (folder / "config.json").is_file():
-            text = f"model {self._entry.name!r}: no weights in {folder}; {remedy}"
-            raise LaunchError(self._entry.name, text)
-        return str(folder)
+        return name_of(self._entry.name, self._launcher)
 
 
 def is_cpu(python: Path) -> bool:

@@ -16,6 +16,8 @@ from typing import Literal
 from roundhouse.config import proxies
 from roundhouse.config.paths import engine_python, home
 from roundhouse.config.schema import Settings, VllmLauncher
+from roundhouse.launchers.base import LaunchError
+from roundhouse.launchers.process.environment import expand
 from roundhouse.launchers.vllm.download import DownloadError, Downloads, Report, hub_reachable, is_folder
 
 TINY_SCRIPT = Path(__file__).with_name("tiny_models.py")
@@ -54,6 +56,27 @@ def tiny_folder(stand_in: str) -> Path:
 def local_folder(model: str) -> Path | None:
     """Where the files of ``model`` (a folder, or a name on the hub) are on this machine, if they are here."""
     return Path(model) if is_folder(model) else _downloads().folder(model)
+
+
+def name_of(model: str, launcher: VllmLauncher) -> str:
+    """What vLLM is told to load for ``model``: a folder, or a name on the hub that the cache has.
+
+    Raises:
+        LaunchError: the folder is not there, or the name needs a variable that is not set.
+    """
+    source = os.environ.get("ROUNDHOUSE_MODELS") or recorded()
+    if source == Source.TINY and launcher.stand_in is not None:
+        return _with_weights(model, tiny_folder(launcher.stand_in), "make it with 'roundhouse up --models tiny'")
+    text = os.path.expanduser(expand(launcher.model, model, launcher.port))
+    if text.startswith((".", "/")):
+        return _with_weights(model, Path(text).absolute(), "correct launcher.model")
+    return text
+
+
+def _with_weights(model: str, folder: Path, remedy: str) -> str:
+    if not (folder / "config.json").is_file():
+        raise LaunchError(model, f"model {model!r}: no weights in {folder}; {remedy}")
+    return str(folder)
 
 
 def recorded() -> Source | None:

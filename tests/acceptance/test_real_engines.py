@@ -13,10 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
 from tests.support.processes import command, words
+from tests.support.refused import EMBED, TALKS, VALUES
 from tests.support.stack import Stack
 from tests.support.waiting import gone, wait_for
 
@@ -195,6 +197,59 @@ def test_what_agents_send_is_answered(real: Stack, alias: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
+def test_an_agents_second_turn_is_answered(real: Stack) -> None:
+    """openai/codex sends the whole conversation with each turn, and items that vLLM knows only in part."""
+    shell = {"type": "function", "name": "shell", "parameters": {"type": "object", "properties": {}}}
+    first = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": f"{time.time_ns()}"}]}
+    reasoning = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}], "encrypted_content": "gAAA"}
+    call = {"type": "function_call", "call_id": "c1", "name": "shell", "arguments": "{}"}
+    local = {"type": "local_shell_call", "call_id": "c2", "status": "completed", "action": {"command": ["ls"]}}
+    outputs = [{"type": kind, "call_id": id_, "output": "a.txt"} for kind, id_ in OUTPUTS]
+    body = {
+        "model": "reasoning",
+        "input": [first, reasoning, call, outputs[0], local, outputs[1], {"type": "web_search_call", "id": "w"}],
+        "tools": [shell, {"type": "local_shell"}, {"type": "web_search"}],
+        "instructions": "You are an agent.",
+        "include": ["reasoning.encrypted_content"],
+        "store": False,
+        "max_output_tokens": 16,
+    }
+    answer = real.http.post("/v1/responses", json=body)
+    assert answer.status_code == 200, answer.text
+    answer = real.http.post("/v1/responses", json={**body, "stream": True})
+    assert answer.status_code == 200, answer.text
+    assert "response.completed" in answer.text or "response.incomplete" in answer.text
+
+
+OUTPUTS = (("function_call_output", "c1"), ("local_shell_call_output", "c2"))
+
+
+@pytest.mark.parametrize("model", ["qwen-0.5b", "bge-small"])
+def test_what_the_gateway_refuses_vllm_refuses_too(real: Stack, model: str) -> None:
+    """Else a request that works would be refused."""
+    real.http.post("/residency/switch", json={"model": model}).raise_for_status()
+    pid, ours = real.engine_pid(model), model == EMBEDDER
+    assert pid is not None
+    port = next(c.laddr.port for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN)
+    headers = {"authorization": f"Bearer {real._env['ROUNDHOUSE_ENGINE_KEY']}"}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60, trust_env=False) as engine:
+        name = engine.get("/v1/models").json()["data"][0]["id"]
+        bodies = [(path, {"model": name, **TALKS.get(path, {"input": "x"}), **more}) for path, more, _ in VALUES]
+        mine = [(path, body) for path, body in bodies if (path == EMBED) is ours]
+        taken = [(path, body) for path, body in mine if engine.post(path, json=body).status_code not in (400, 422)]
+    assert len(mine) >= 3
+    assert taken == []
+
+
+def test_questions_and_embeddings_in_turn_start_two_engines(real: Stack) -> None:
+    real.http.post("/residency/unload", json={"model": None}).raise_for_status()
+    starts = real.counter("starts")
+    for _ in range(5):
+        embedding(real, "embedding")
+        chat(real, "reasoning")
+    assert real.counter("starts") - starts == 2
+
+
 def test_the_coder_fills_a_gap(real: Stack) -> None:
     body = {"model": "code", "prompt": f"# {time.time_ns()}\ndef f(", "suffix": "):", "max_tokens": 4}
     answer = real.http.post("/v1/completions", json=body)
@@ -233,8 +288,6 @@ def test_a_client_that_leaves_stops_the_generation(real: Stack) -> None:
     port = next(c.laddr.port for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN)
 
     def running() -> float:
-        import httpx
-
         lines = httpx.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
         return sum(float(x.rsplit(" ", 1)[1]) for x in lines if x.startswith("vllm:num_requests_running"))
 

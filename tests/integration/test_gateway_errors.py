@@ -16,7 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support import fakes
+from tests.support import fakes, tokenizers
+from tests.support.refused import CHAT, COMPLETE, EMBED, MESSAGE, RESPOND, TALKS, TOOLS, VALUES, talk
 from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.integration, pytest.mark.litellm, pytest.mark.timeout(180)]
@@ -33,18 +34,21 @@ PICTURE = "data:image/png;base64,AAAA"
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    config = fakes.config({"a": [], "b": [], "e": []})
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """``a``, ``b`` and ``e`` are fakes; ``v`` and ``w`` are vLLM's, which nothing that is asked of them here starts."""
+    config = fakes.config({"a": [], "b": [], "e": [], "v": [], "w": []})
     info = {entry["model_name"]: entry["model_info"] for entry in config["model_list"]}
+    folder = tokenizers.model(tmp_path_factory.mktemp("weights"))
+    for name in "vw":
+        port = info[name]["launcher"]["port"]
+        args = ["--max-model-len", "64", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+        info[name]["launcher"] = {"kind": "vllm", "port": port, "model": str(folder), "args": args, "host": "off"}
+    info["w"]["mode"] = "embedding"
     info["b"] |= {"mode": "chat", "supports_vision": False, "supports_function_calling": False}
     info["e"]["mode"] = "embedding"
     with Stack(config) as it:
         assert it.chat("a", "hello").status_code == 200
         yield it
-
-
-def talk(text: str) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": text}]
 
 
 def requests(fault: str) -> list[tuple[str, dict[str, Any]]]:
@@ -86,14 +90,8 @@ def seen(*parts: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"role": "user", "content": list(parts)}]
 
 
-TALKS = {
-    "/v1/chat/completions": {"messages": talk("x")},
-    "/v1/completions": {"prompt": "x"},
-    "/v1/responses": {"input": "x"},
-    "/v1/messages": {"messages": talk("x"), "max_tokens": 8},
-}
-TOOLS = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}]
 THEIRS = [{"name": "now", "input_schema": {"type": "object", "properties": {}}}]
+TOO_LONG = "context_length_exceeded"
 CALLS, SEVERAL = "tools_unsupported", "several_streams_unsupported"
 KIND, STORED, PICTURES = "wrong_model_kind", "stored_responses_unsupported", "pictures_unsupported"
 CANNOT: list[tuple[str, dict[str, Any], str, str]] = [
@@ -133,6 +131,23 @@ CANNOT: list[tuple[str, dict[str, Any], str, str]] = [
         PICTURES,
         "messages",
     ),
+]
+
+
+INVALID, UNKNOWN = "invalid_value", "unsupported_parameter"
+LONG = "word " * 200
+OF_CHATS = ({"tools": TOOLS}, {"response_format": {"type": "json_object"}}, {"max_completion_tokens": 5})
+CANNOT += [(p, {"model": "v", **TALKS[p], **more}, INVALID, param) for p, more, param in VALUES if p != EMBED]
+CANNOT += [(p, {"model": "w", "input": "x", **more}, INVALID, param) for p, more, param in VALUES if p == EMBED]
+CANNOT += [(COMPLETE, {"model": "v", "prompt": "x", **more}, UNKNOWN, next(iter(more))) for more in OF_CHATS]
+CANNOT += [
+    (RESPOND, {"model": "v", "input": [{"type": "item_reference", "id": "x"}]}, STORED, "item_reference"),
+    (CHAT, {"model": "v", "messages": talk(LONG)}, TOO_LONG, "messages"),
+    (CHAT, {"model": "v", "messages": seen({"type": "text", "text": LONG})}, TOO_LONG, "messages"),
+    (COMPLETE, {"model": "v", "prompt": ["x", LONG]}, TOO_LONG, "prompt"),
+    (RESPOND, {"model": "v", "input": "x", "instructions": LONG}, TOO_LONG, "input"),
+    (MESSAGE, {"model": "v", "messages": talk("x"), "system": LONG, "max_tokens": 8}, TOO_LONG, "messages"),
+    (EMBED, {"model": "w", "input": ["x", LONG]}, TOO_LONG, "input"),
 ]
 
 
@@ -176,6 +191,8 @@ def test_an_unknown_model_and_a_wrong_key_are_one_sentence(stack: Stack) -> None
     error = stack.chat("nosuch", "x").json()["error"]
     assert (error["code"], error["param"]) == ("model_not_found", "model")
     assert error["message"] == "there is no model 'nosuch' for this key: GET /v1/models lists those there are"
+    error = stack.http.post("/v1/embeddings", json={"model": "A", "input": "x"}).json()["error"]
+    assert error["message"].endswith("lists those there are. Did you mean 'a'?")
     answer = stack.http.post("/v1/messages", json={}, headers={"authorization": "Bearer sk-wrong"})
     assert answer.status_code == 401
     assert answer.json()["type"] == "error"

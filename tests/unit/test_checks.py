@@ -35,7 +35,7 @@ def test_the_code_passes(name: str) -> None:
 
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-ENGINE = {"tokenizers", "torch", "transformers", "vllm"}
+ENGINE = {"torch", "transformers", "vllm"}
 """Imported by what runs in the engine environment."""
 
 

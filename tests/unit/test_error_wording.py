@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from roundhouse.hooks import values
 from roundhouse.hooks.kinds import refusal
 from roundhouse.proxy.errors import repair
 from roundhouse.proxy.late_errors import Stream
@@ -41,6 +42,14 @@ ROWS: dict[str, tuple[int | str, Any]] = {
         "atext_completion",
         {"suffix": "b", "model_info": {"launcher": {"kind": "vllm"}}},
     ),
+    "a value that vLLM refuses: out of range, empty, or not one of those it knows": (
+        "acompletion",
+        {"temperature": -1, "model_info": {"launcher": {"kind": "vllm"}}},
+    ),
+    "a chat's parameter in `/v1/completions`": (
+        "atext_completion",
+        {"prompt": "x", "tools": [], "model_info": {"launcher": {"kind": "vllm"}}},
+    ),
     "token ids, where text is wanted": ("atext_completion", {"model": "hosted_vllm/a", "prompt": [906, 917]}),
     "a stream with `n` above 1": ("acompletion", {"stream": True, "n": 2}),
     "no such model": (400, f"/chat/completions: {GONE}"),
@@ -67,7 +76,7 @@ def test_the_documents_table_is_so(fault: str) -> None:
     status, kind, code = table()[fault]
     case, what = ROWS[fault]
     if isinstance(case, str):
-        found = refusal("a", case, what)
+        found = refusal("a", case, what) or values.refusal(case, what)
         assert found is not None
         error, case = found.error, 400
     else:
@@ -98,6 +107,30 @@ def test_every_wrapping_comes_off(wrapped: str) -> None:
 @pytest.mark.parametrize("text", ["TypeError: x is not it", "{not json", "[]", "", "Connection error. says a tool"])
 def test_an_engines_words_are_left_alone(text: str) -> None:
     assert answered(400, json.dumps({"error": {**INNER, "message": text}}))["message"] == text
+
+
+ONE = "{'type': 'bool_parsing', 'loc': 'body.logprobs', 'msg': 'Input should be a valid boolean', 'input': 'x'}"
+FORMS = "{'type': 'string_type', 'loc': 'body.input', 'msg': 'a string', 'input': '<list of 2 items>'}"
+FORM = "{'type': 'missing', 'loc': 'body.input.1.EasyInputMessageParam.content', 'msg': \"it's missing\", 'input': 'x'}"
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "param"),
+    [
+        (f"1 validation error:\n  {ONE}", "logprobs: Input should be a valid boolean", "logprobs"),
+        (f"1 validation erroREDACTED  {ONE}", "logprobs: Input should be a valid boolean", "logprobs"),
+        (
+            f"236 validation errorREDACTED  {FORMS}\n  {FORM}",
+            "input.1: it has none of the forms that the engine knows",
+            "input.1",
+        ),
+        ("no such format (parameter=response_format, value=x)", "no such format", "x"),
+    ],
+)
+def test_what_pydantic_says_of_a_request_is_one_sentence(said: str, message: str, param: str) -> None:
+    """LiteLLM takes "errors:" for a secret; of one item that is wrong vLLM tells 236 ways to be right."""
+    error = answered(400, json.dumps({"error": {**INNER, "message": said}}))
+    assert (error["message"], error["param"]) == (message, param)
 
 
 def test_a_failed_response_in_a_stream_has_words_too() -> None:
