@@ -149,10 +149,10 @@ def _check_names(document: Mapping[str, Any], names: set[str]) -> list[Fault]:
 
 
 def _check_spelling(names: Iterable[str]) -> Iterable[Fault]:
-    """LiteLLM puts a name into a header of each answer, and takes a comma for the end of one."""
+    """LiteLLM takes a comma for the end of a name."""
     for name in names:
-        if "," in name or any(ord(sign) > 255 for sign in name):
-            remedy = "Take another: LiteLLM cannot answer by a name with a comma, an emoji or letters outside Latin-1."
+        if "," in name:
+            remedy = "Take another: LiteLLM cannot answer by a name with a comma."
             yield Fault("model_name", f"{name!r} cannot be asked for", remedy)
 
 

@@ -24,6 +24,7 @@ from roundhouse.config.load import load_settings
 from roundhouse.config.schema import Launcher
 from roundhouse.hooks import (
     cache_rules,
+    headers,
     histories,
     infill,
     kinds,
@@ -52,6 +53,9 @@ MODERATION = ("moderation", "amoderation")
 
 FORGETFUL = ("amoderation", "aspeech", "atranscription")
 """Kinds of calls that LiteLLM makes without the headers of a call; the client library adds this gateway's own name."""
+
+METADATA = ("metadata", "litellm_metadata")
+"""What LiteLLM notes of a call; it has two names for it, by route."""
 
 _Call = tuple[scope.LeaseScope | None, str]
 """One of LiteLLM's calls. Its id alone would not do: a client may choose it, also one that another request has."""
@@ -93,6 +97,8 @@ class ResidencyHook(CustomLogger):
         key = None if _is_admin(kwargs) else key_hash(kwargs)
         kwargs["cache"] = cache_rules.controls(kwargs, kind, key, of_key(kwargs), peek.space())
         cache_rules.forget_name(kwargs)
+        for bucket in METADATA:
+            headers.made_safe(kwargs.get(bucket) or {}, "deployment")
         if model is None:
             _mark(kwargs, kind)
             return
@@ -123,6 +129,21 @@ class ResidencyHook(CustomLogger):
         """A call without a stream is over."""
         if not (_is_stream(response) or request_data.get("stream") is True):
             self._give_back(request_data, "success")
+
+    async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: Any, response: Any) -> None:
+        """The headers of an answer are about to be written."""
+        _make_headers_safe(response)
+
+    async def async_post_call_response_headers_hook(
+        self,
+        data: dict[str, Any],
+        user_api_key_dict: Any,
+        response: Any,
+        request_headers: dict[str, str] | None = None,
+        litellm_call_info: dict[str, Any] | None = None,
+    ) -> dict[str, str]:
+        """The headers of a stream are about to be written: which to write besides, or instead."""
+        return _make_headers_safe(response)
 
     async def async_post_call_failure_deployment_hook(
         self, request_data: Mapping[str, Any], exception: Exception, call_type: Any, fallback_depth: Any = None
@@ -288,6 +309,12 @@ def _mark(kwargs: dict[str, Any], kind: Any) -> None:
         raise _refusal(Refused(Code.NOT_SERVED, text))
     if header := via.onward(given, via.own()):
         kwargs["extra_headers"] = {**(kwargs.get("extra_headers") or {}), via.HEADER: header}
+
+
+def _make_headers_safe(response: Any) -> dict[str, str]:
+    hidden = response.get("_hidden_params") if isinstance(response, dict) else getattr(response, "_hidden_params", None)
+    fields = hidden.get("additional_headers") if isinstance(hidden, dict) else None
+    return headers.made_safe(fields, headers.GROUP) if isinstance(fields, dict) else {}
 
 
 def _is_stream(result: Any) -> bool:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 import pytest
@@ -21,8 +21,15 @@ from tests.support.stack import Stack
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 WORDS = "a näme no two wörds"
-NAMES = ("acme/m", "acme_m", "qwen:latest", "v1.5-x", WORDS)
-LISTED = (*NAMES, "acme/cold", "chat/default", "meta-llama-3-x")
+FAR = ("модель", "モデル", "rocket 🚀", "e\u0301", "\u00e9")  # the last two look alike
+NAMES = ("acme/m", "acme_m", "qwen:latest", "v1.5-x", WORDS, *FAR)
+LISTED = (*NAMES, "acme/cold", "chat/default", "псевдоним", "meta-llama-3-x")
+ROUTES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}),
+    ("/v1/completions", {"prompt": "x"}),
+    ("/v1/responses", {"input": "x"}),
+    ("/v1/messages", {"messages": [{"role": "user", "content": "x"}], "max_tokens": 5}),
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +48,7 @@ def stack(hub: socket.socket) -> Iterator[Stack]:
     cold["litellm_params"].update(model="hosted_vllm/acme/m", temperature=0)
     cold["model_info"].pop("launcher")
     config["model_list"].append(cold)
-    config["router_settings"]["model_group_alias"] = {"chat/default": "acme/m"}
+    config["router_settings"]["model_group_alias"] = {"chat/default": "acme/m", "псевдоним": "модель"}
     config["model_list"][NAMES.index("qwen:latest")]["model_info"]["launcher"]["token_ids"] = True
     with Stack(config, {"HF_ENDPOINT": f"http://127.0.0.1:{hub.getsockname()[1]}"}) as it:
         yield it
@@ -77,11 +84,22 @@ def test_a_model_of_that_name_is_asked_switched_to_and_unloaded(stack: Stack, na
     assert len(list((stack.home).rglob("engines/*.json"))) == 1
 
 
+@pytest.mark.parametrize("name", [*FAR, "псевдоним"])
+def test_a_name_that_no_header_can_have_is_asked_for_on_all_routes(stack: Stack, name: str) -> None:
+    """LiteLLM writes names into headers, in Latin-1: the answer was there, and lost."""
+    posts = [(path, {**body, "stream": stream}) for path, body in ROUTES for stream in (False, True)]
+    for path, body in [*posts, ("/v1/embeddings", {"input": "x"})]:
+        answer = stack.http.post(path, json={"model": name, **body})
+        assert answer.status_code == 200, f"{path} {body}: {answer.text}"
+        if "x-litellm-model-group" in answer.headers:
+            assert unquote(answer.headers["x-litellm-model-group"]) == name
+
+
 def test_names_that_look_alike_have_logs_of_their_own(stack: Stack) -> None:
-    for name in ("acme/m", "acme_m"):
+    for name in ("acme/m", "acme_m", *FAR):
         stack.http.post("/residency/switch", json={"model": name}).raise_for_status()
-    ports = [fakes.port_of_file(stack.config_file, name) for name in ("acme/m", "acme_m", "acme/m")]
-    for name, port in zip(("acme/m", "acme_m", "acme/cold"), ports, strict=True):
+    ports = [fakes.port_of_file(stack.config_file, name) for name in ("acme/m", "acme_m", "acme/m", *FAR)]
+    for name, port in zip(("acme/m", "acme_m", "acme/cold", *FAR), ports, strict=True):
         shown = subprocess.run(
             [sys.executable, "-m", "roundhouse.cli.main", "logs", name],
             env=stack.env,
