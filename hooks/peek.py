@@ -9,8 +9,9 @@ from typing import Any
 import litellm
 from litellm.caching.caching_handler import LLMCachingHandler
 
-PEEK_S = 0.5
-"""How long the cache may take to answer the peek; its own socket timeout is shorter."""
+PEEK_S, INPUT_S = 1.5, 0.003
+"""How long the cache may take to answer the peek, and for each text of a batch besides, which has an entry of its own:
+one of 8 kB takes a millisecond to fetch and read. A look-up that fails does so by the cache's own socket timeout."""
 
 
 def space() -> str:
@@ -42,7 +43,8 @@ async def would_answer(kwargs: dict[str, Any], kind: str) -> bool:
         handler = LLMCachingHandler(
             original_function=_named(kind), request_kwargs=kwargs, start_time=datetime.datetime.now()
         )
-        async with asyncio.timeout(PEEK_S):
+        texts = kwargs.get("input")
+        async with asyncio.timeout(PEEK_S + INPUT_S * (len(texts) if isinstance(texts, list) else 0)):
             found = await handler._retrieve_from_cache(call_type=kind, kwargs=dict(kwargs), args=())
     except Exception:
         return False

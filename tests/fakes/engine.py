@@ -57,7 +57,14 @@ class Fake:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.stats: dict[str, Any] = {"requests": 0, "active": 0, "aborted": 0, "max_active": 0, "last": {}}
+        self.stats: dict[str, Any] = {
+            "requests": 0,
+            "inputs": 0,
+            "active": 0,
+            "aborted": 0,
+            "max_active": 0,
+            "last": {},
+        }
         self.key = os.environ.get("ENGINE_KEY")
         self.memory = sleeping.Memory(options, log)
 
@@ -102,6 +109,7 @@ class Fake:
     ) -> None:
         """Answer while the client is there; stop when it leaves."""
         self.stats["requests"] += 1
+        self.stats["inputs"] += len(texts) if isinstance(texts := body.get("input"), list) else 1
         self.stats["last"] = body
         self.stats["active"] += 1
         self.stats["max_active"] = max(self.stats["max_active"], self.stats["active"])

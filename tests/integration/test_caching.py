@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import random
+import struct
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -105,6 +108,37 @@ def test_a_client_cannot_name_a_cached_answer(stack: Stack) -> None:
     ids = [stack.http.post(ROUTES[0], json=it) for it in questions]
     assert ids[0].status_code == ids[1].status_code == 200, ids[0].text
     assert ids[0].json()["id"] != ids[1].json()["id"]
+
+
+@pytest.mark.parametrize("form", ["float", "base64"])
+def test_of_a_mixed_batch_the_engine_gets_what_is_not_cached_and_each_text_keeps_its_place(
+    stack: Stack, form: str
+) -> None:
+    """200 of 1,024 hits were asked for again: Redis had too little time for so many at once."""
+    words = [f"{time.time_ns()} {'x' * (n % 500)} {n}" for n in range(2048)]
+    url, more = "/v1/embeddings", {"model": "a", "encoding_format": form}
+    stack.http.post(url, json={"input": words[:1024], **more}).raise_for_status()
+    before = texts()
+    stack.http.post(url, json={"input": words[:1024], **more}).raise_for_status()
+    assert texts() == before
+    random.Random(1).shuffle(words)
+    mixed = stack.http.post(url, json={"input": words, **more}).json()["data"]
+    assert texts() - before == 1024
+    assert [it["index"] for it in mixed] == [*range(2048)]
+    assert [first(it["embedding"]) for it in mixed] == [float(len(word)) for word in words]
+
+
+def first(embedding: list[float] | str) -> float:
+    """The first number of an embedding in either form."""
+    if isinstance(embedding, str):
+        return float(struct.unpack_from("<f", base64.b64decode(embedding))[0])
+    return embedding[0]
+
+
+def texts() -> int:
+    """For how many texts the engine was asked."""
+    count: int = httpx.get(f"http://127.0.0.1:{fakes.port_of(CONFIG, 'a')}/fake/stats").json()["inputs"]
+    return count
 
 
 def test_a_batch_of_embeddings_asks_only_for_what_is_not_cached(stack: Stack) -> None:
