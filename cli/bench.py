@@ -72,6 +72,18 @@ def start(pairs: int, as_json: bool) -> None:
         raise CliError(str(error)) from error
 
 
+@command.command(help="Many short texts made into vectors, against the engine asked directly, by texts a request.")
+@click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
+def embeddings(as_json: bool) -> None:
+    """Run ``bench embeddings``."""
+    from roundhouse.bench import embeddings as bench
+
+    try:
+        _print(bench.run(_progress), as_json)
+    except RuntimeError as error:
+        raise CliError(str(error)) from error
+
+
 @command.command(help="Our scheduler and other routers' on the same workloads, in virtual time (nothing is started).")
 @click.option(
     "--workload",
