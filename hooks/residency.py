@@ -33,6 +33,7 @@ from roundhouse.hooks import (
     peek,
     reach,
     shared_client,
+    strict_tools,
     token_ids,
     values,
     via,
@@ -105,6 +106,7 @@ class ResidencyHook(CustomLogger):
         kwargs.update(limits.within(kwargs))
         kwargs.update(infill.filled(kwargs, self._launchers[model].infill or ()))
         kwargs.update(histories.taken(kind, kwargs))
+        kwargs.update(strict_tools.kept(kind, kwargs))
         call, task = _call(kwargs), asyncio.current_task()
         assert task is not None
         if self._has(call, task, model):

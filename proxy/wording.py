@@ -41,6 +41,7 @@ INVALID = re.compile(r"(\d+) validation erro(?:rs?:|\w*REDACTED)\s*\{")
 """How vLLM begins what pydantic says of a request; LiteLLM takes the end of the word for a secret."""
 PLACE = re.compile(r"'loc': '(?:body\.)?([^']*)', 'msg': (?:'([^']*)'|\"([^\"]*)\")")
 INDEX = re.compile(r"^(\w+\.\d+)\.")
+NO_OBJECT = re.compile(r"validation error for AnthropicResponseContentBlockToolUse")
 PARAMETER = re.compile(r" \(parameter=[^()]*\)$")
 RESETS = re.compile(r"[.,;]? ?Limit resets at:? [^.\n]*( UTC)?")
 
@@ -147,6 +148,8 @@ def _word(code: Any) -> str | None:
 
 def _sentence(message: str) -> str:
     """``message``, or what it means where only a programmer of the gateway could tell."""
+    if NO_OBJECT.search(message):
+        return "the model called a tool with arguments that are no object: ask again, or give the tool strict: true"
     if NO_KEY.search(message):
         return INCORRECT
     if found := TIMED_OUT.search(message):

@@ -110,6 +110,21 @@ def test_an_editors_suffix_goes_into_the_prompt(stack: Stack, stream: bool) -> N
     assert (last["prompt"], last.get("suffix")) == ("<P>def f(<S>):<M>", None)
 
 
+def test_a_strict_tool_reaches_the_engine_as_it_is(stack: Stack) -> None:
+    """LiteLLM takes strict and additionalProperties out, and vLLM kept no arguments to their schema."""
+    parameters = {"type": "object", "properties": {}, "additionalProperties": False}
+    tool = {"type": "function", "function": {"name": "f", "strict": True, "parameters": parameters}}
+    for path, tools in (
+        ("/v1/chat/completions", [tool]),
+        ("/v1/messages", [{"name": "f", "strict": True, "input_schema": parameters}]),
+    ):
+        body = {"model": "a", "max_tokens": 2, "messages": [{"role": "user", "content": f"{time.time_ns()}"}]}
+        stack.http.post(path, json={**body, "tools": tools}).raise_for_status()
+        port = fakes.port_of_file(stack.config_file, "a")
+        function = httpx.get(f"http://127.0.0.1:{port}/fake/stats").json()["last"]["tools"][0]["function"]
+        assert (function["strict"], function["parameters"]) == (True, parameters)
+
+
 def test_an_answer_may_say_the_same_a_hundred_times(stack: Stack) -> None:
     """LiteLLM ends a stream of 100 chunks alike as a fault of the engine's; a table has that many dashes."""
     answer = stack.chat("b", f"{time.time_ns()}", stream=True, max_tokens=150)

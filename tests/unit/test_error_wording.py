@@ -133,6 +133,12 @@ def test_what_pydantic_says_of_a_request_is_one_sentence(said: str, message: str
     assert (error["message"], error["param"]) == (message, param)
 
 
+def test_arguments_that_are_no_object_are_said_to_be_so() -> None:
+    """Anthropic's API has objects only; small models write numbers."""
+    text = "1 validation error for AnthropicResponseContentBlockToolUse\ninput\n  Input should be a valid dictionary"
+    assert "give the tool strict: true" in answered(500, text)["message"]
+
+
 def test_a_failed_response_in_a_stream_has_words_too() -> None:
     failed = {"type": "response.failed", "response": {"error": {"code": "server_error", "message": DROPPED}}}
     event = f"event: response.failed\ndata: {json.dumps(failed)}\n\n".encode()
