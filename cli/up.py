@@ -186,11 +186,9 @@ def _set_up(models: str) -> None:
     on_card = OnCard(paths.config_file(), weights=models != "tiny") if engine is choice.Kind.CUDA else None
     try:
         ensure(
+            ("engine", "tools", "keys", "secrets"),
             engine=engine,
             on_card=on_card,
-            tools=True,
-            keys=True,
-            secrets=True,
             project_root=paths.home(),
             env_path=paths.env_file(),
         )

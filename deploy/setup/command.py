@@ -15,7 +15,7 @@ from .steps import OnCard, Setup, ensure
 NEEDS: dict[str, tuple[str, ...]] = {
     "up": ("engine", "tools", "keys", "secrets"),
     "bench": ("engine", "tools", "secrets"),
-    "test": ("dev", "engine", "tools", "keys", "browser", "compiler", "secrets"),
+    "test": ("dev", "engine", "tools", "keys", "browser", "compiler", "clients", "aider", "node clients", "secrets"),
 }
 
 UNIT_TESTS = ("dev", "compiler")
@@ -90,18 +90,7 @@ def main(argv: list[str]) -> int:
     root = Path(__file__).resolve().parents[2]
     try:
         asked = needs(argv, root)
-        ensure(
-            proxy=True,
-            dev="dev" in asked.parts,
-            engine=asked.engine,
-            on_card=asked.on_card,
-            tools="tools" in asked.parts,
-            keys="keys" in asked.parts,
-            browser="browser" in asked.parts,
-            compiler="compiler" in asked.parts,
-            secrets="secrets" in asked.parts,
-            project_root=root,
-        )
+        ensure({"proxy", *asked.parts}, engine=asked.engine or Kind.CPU, on_card=asked.on_card, project_root=root)
     except SetupError as error:
         print(f"roundhouse: {error}", file=sys.stderr)
         return 1

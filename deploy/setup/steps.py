@@ -6,14 +6,14 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from . import browser as browsers
-from . import choice, env_file, fitness, hub
+from . import choice, clients, env_file, fitness, hub
 from . import compiler as compilers
 from . import engine as engines
 from . import tools as programs
@@ -30,13 +30,6 @@ from .pythons import Python, candidates, probe
 PROXY_LOCKS = ("proxy.txt",)
 DEV_LOCKS = ("proxy.txt", "dev.txt")
 GB = 1_000_000_000
-SPACE = {
-    "proxy": 1.2 * GB,
-    Kind.CPU.value: 5 * GB,
-    Kind.CUDA.value: 16 * GB,
-    "keys": 0.5 * GB,
-    "browser": 0.7 * GB,
-}  # measured, with room for downloads
 
 
 @dataclass(frozen=True)
@@ -48,20 +41,14 @@ class OnCard:
 
 
 def ensure(
+    parts: Collection[str],
     *,
-    proxy: bool = False,
-    engine: Kind | None = None,
+    engine: Kind = Kind.CPU,
     on_card: OnCard | None = None,
-    dev: bool = False,
-    tools: bool = False,
-    keys: bool = False,
-    browser: bool = False,
-    compiler: bool = False,
-    secrets: bool = False,
     project_root: Path | None = None,
     env_path: Path | None = None,
 ) -> None:
-    """Make those of the parts that are not there yet, under `project_root` (default: the checkout).
+    """Make those of the `parts` (names in PARTS) that are not there yet, under `project_root` (default: the checkout).
 
     Outside a checkout `project_root` is the home. The secrets are in `env_path`, by default its `.env`. With `on_card`
     a machine that cannot run vLLM on its card is refused before anything is made.
@@ -70,21 +57,8 @@ def ensure(
     anywhere. Raises SetupError, whose text is for the user.
     """
     root = (project_root or Path(__file__).resolve().parents[2]).resolve()
-    setup = Setup(root, env_path, engine or Kind.CPU)
-    wanted = [
-        name
-        for name, asked in (
-            ("proxy", proxy),
-            ("dev", dev),
-            ("engine", engine is not None),
-            ("tools", tools),
-            ("keys", keys),
-            ("browser", browser),
-            ("compiler", compiler),
-            ("secrets", secrets),
-        )
-        if asked and not setup.complete(name)
-    ]
+    setup = Setup(root, env_path, engine)
+    wanted = [name for name in PARTS if name in parts and not setup.complete(name)]
     cards = setup.require_fit(wanted, on_card) if on_card else None
     if wanted:
         try:
@@ -104,27 +78,13 @@ class Setup:
         self.kind = kind
         self.proxy = Environment(root / ".venv")
         self.engine = Environment(root / kind.value)
+        self.tools = programs.folder(root)
         self.env_file = env_path or root / ".env"
         self._helper = threading.Lock()
 
     def complete(self, name: str) -> bool:
         """Is this part there, as the locks say?"""
-        if name == "proxy":
-            return self._installed() or self.proxy.complete("proxy", PROXY_LOCKS)
-        if name == "dev":
-            return self.proxy.complete("dev", DEV_LOCKS)
-        if name == "engine":
-            own = os.environ.get("ROUNDHOUSE_ENGINE_PYTHON")
-            return bool(own) or self.engine.complete("engine", engines.LOCKS[self.kind])
-        if name == "tools":
-            return programs.complete(self.root)
-        if name == "keys":
-            return not env_file.keys_are_on(self.env_file) or self._database().complete(self._own_postgres())
-        if name == "browser":
-            return browsers.complete(programs.folder(self.root))
-        if name == "compiler":
-            return compilers.complete(programs.folder(self.root))
-        return not env_file.missing(self.env_file)
+        return PARTS[name].complete(self)
 
     def require_fit(self, names: list[str], on_card: OnCard) -> Cards | None:
         """The cards of a machine that can run vLLM for CUDA once `names` are made; None where the user's own vLLM runs.
@@ -156,7 +116,7 @@ class Setup:
         """Make the parts `names`; the first failure ends the others."""
         if "secrets" in names:
             env_file.complete(self.env_file)
-        if not set(names) - {"secrets"}:
+        if not any(PARTS[name].make for name in names):
             return
         self._check_space(names)
         log = self._log_folder() / f"setup-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
@@ -167,55 +127,76 @@ class Setup:
                 return Part(name, Path(f"{log}-{name}.log"), board, children)
 
             pythons = candidates()
-            jobs: dict[str, Callable[[], None]] = {}
-            if {"proxy", "dev"} & set(names):
-                jobs["proxy"] = lambda: self._make_proxy(part("proxy"), pythons, "dev" in names)
-            if "engine" in names:
-                jobs["engine"] = lambda: self._make_engine(part("engine"), pythons)
-            if "browser" in names:
-                jobs["browser"] = lambda: browsers.make(part("browser"), programs.folder(self.root))
-            if "compiler" in names:
-                jobs["compiler"] = lambda: compilers.make(part("compiler"), programs.folder(self.root))
-            side_by_side(jobs, board, children)
-            jobs = {}
-            if "tools" in names:
-                jobs["redis"] = lambda: programs.make(part("redis"), self._pip(part("redis"), pythons), self.root)
-            if "keys" in names:
-                jobs["keys"] = lambda: self._make_keys(part("keys"), pythons)
-            side_by_side(jobs, board, children)
+            for late in (False, True):
+                lanes: dict[str, list[Recipe]] = {}
+                for name in names:
+                    if PARTS[name].make and PARTS[name].late == late:
+                        lanes.setdefault(PARTS[name].lane or name, []).append(PARTS[name])
+                jobs: dict[str, Callable[[], None]] = {}
+                for lane, recipes in lanes.items():
+                    jobs[lane] = partial(self._follow, recipes, part(lane), pythons)
+                side_by_side(jobs, board, children)
 
-    def _make_proxy(self, part: Part, pythons: list[Python], dev: bool) -> None:
-        if not self.proxy.complete("proxy", PROXY_LOCKS):
-            self.proxy.create(part, pythons)
-            self.proxy.install(part, "proxy.txt")
-            self._link()
-            self.proxy.byte_compile(part)
-            self.proxy.finish("proxy", PROXY_LOCKS)
-        if dev:
-            self.proxy.install(part, "dev.txt")
-            self.proxy.byte_compile(part)
-            self.proxy.finish("dev", DEV_LOCKS)
+    def _follow(self, recipes: list["Recipe"], part: Part, pythons: list[Python]) -> None:
+        for recipe in recipes:
+            if recipe.make:
+                recipe.make(self, part, pythons)
 
-    def _make_engine(self, part: Part, pythons: list[Python]) -> None:
-        engines.make(part, self.engine, self.kind, pythons, programs.folder(self.root) / "wheels")
+    def proxy_complete(self) -> bool:
+        """Is the gateway's environment there?"""
+        return self._installed() or self.proxy.complete("proxy", PROXY_LOCKS)
+
+    def make_proxy(self, part: Part, pythons: list[Python]) -> None:
+        """Make the gateway's environment."""
+        self.proxy.create(part, pythons)
+        self.proxy.install(part, "proxy.txt")
+        self._link()
+        self.proxy.byte_compile(part)
+        self.proxy.finish("proxy", PROXY_LOCKS)
+
+    def make_dev(self, part: Part, pythons: list[Python]) -> None:
+        """Put what the tests need into the gateway's environment."""
+        if not self.proxy_complete():
+            self.make_proxy(part, pythons)
+        self.proxy.install(part, "dev.txt")
+        self.proxy.byte_compile(part)
+        self.proxy.finish("dev", DEV_LOCKS)
+
+    def engine_complete(self) -> bool:
+        """Is vLLM there, or a Python of the user's that has it?"""
+        own = os.environ.get("ROUNDHOUSE_ENGINE_PYTHON")
+        return bool(own) or self.engine.complete("engine", engines.LOCKS[self.kind])
+
+    def make_engine(self, part: Part, pythons: list[Python]) -> None:
+        """Make vLLM's environment."""
+        engines.make(part, self.engine, self.kind, pythons, self.tools / "wheels")
         self.engine.finish("engine", engines.LOCKS[self.kind])
 
-    def _make_keys(self, part: Part, pythons: list[Python]) -> None:
-        self._database().make(part, self._pip(part, pythons), self._own_postgres())
+    def keys_complete(self) -> bool:
+        """Is there what virtual keys need, or are there to be none?"""
+        return not env_file.keys_are_on(self.env_file) or self.database().complete(self._own_postgres())
 
-    def _database(self) -> Parts:
-        python = Path(sys.executable) if self._installed() else self.proxy.python
-        return Parts(programs.folder(self.root), python)
+    def make_keys(self, part: Part, pythons: list[Python]) -> None:
+        """Fetch and make what virtual keys need."""
+        self.database().make(part, self.pip(part, pythons), self._own_postgres())
+
+    def make_node_clients(self, part: Part, pythons: list[Python]) -> None:
+        """Install the clients for Node."""
+        clients.make_node(part, self.root, lambda: self.database().fetch_node(part, self.pip(part, pythons)))
+
+    def database(self) -> Parts:
+        """What virtual keys need."""
+        return Parts(self.tools, Path(sys.executable) if self._installed() else self.proxy.python)
 
     def _own_postgres(self) -> bool:
         return not env_file.setting(self.env_file, "DATABASE_URL")
 
-    def _pip(self, part: Part, pythons: list[Python]) -> Path:
+    def pip(self, part: Part, pythons: list[Python]) -> Path:
         """A Python with pip, to fetch programs with."""
         for made in (self.proxy, self.engine):
             if made.python.exists():
                 return made.python
-        helper = Environment(programs.folder(self.root) / "pip")
+        helper = Environment(self.tools / "pip")
         with self._helper:
             helper.create(part, pythons)
         return helper.python
@@ -243,16 +224,7 @@ class Setup:
 
     def _space(self, names: list[str]) -> float:
         """Bytes that the parts `names` take. A part that was begun is not counted."""
-        needed = 0.0
-        if {"proxy", "dev"} & set(names) and not self.proxy.folder.exists():
-            needed += SPACE["proxy"]
-        if "engine" in names and not self.engine.folder.exists():
-            needed += SPACE[self.kind.value]
-        if "keys" in names and not (programs.folder(self.root) / "prisma").exists():
-            needed += SPACE["keys"]
-        if "browser" in names:
-            needed += SPACE["browser"]
-        return needed
+        return sum(PARTS[name].size_gb(self) * GB for name in names if not PARTS[name].begun(self))
 
     def _check_space(self, names: list[str]) -> None:
         """Better told now than after ten minutes."""
@@ -263,6 +235,74 @@ class Setup:
                 f"no space left for the set-up: it needs about {needed / GB:.0f} GB at {self.root}, "
                 f"{free / GB:.1f} GB are free; free some, then run the same command again"
             )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a part is known to be complete, and made; without `make` it is made before all others.
+
+    Parts of one `lane` are made one after the other, lanes side by side; `late` ones once there is an environment with
+    pip. `size_gb`: what it takes, measured, with room for downloads, unless it was `begun`.
+    """
+
+    complete: Callable[[Setup], bool]
+    make: Callable[[Setup, Part, list[Python]], None] | None
+    lane: str = ""
+    late: bool = False
+    size_gb: Callable[[Setup], float] = lambda setup: 0.0
+    begun: Callable[[Setup], bool] = lambda setup: False
+
+
+PARTS: dict[str, Recipe] = {
+    "proxy": Recipe(
+        Setup.proxy_complete,
+        Setup.make_proxy,
+        "proxy",
+        size_gb=lambda it: 1.2,
+        begun=lambda it: it.proxy.folder.exists(),
+    ),
+    "dev": Recipe(lambda it: it.proxy.complete("dev", DEV_LOCKS), Setup.make_dev, "proxy"),
+    "engine": Recipe(
+        Setup.engine_complete,
+        Setup.make_engine,
+        size_gb=lambda it: 5 if it.kind is Kind.CPU else 16,
+        begun=lambda it: it.engine.folder.exists(),
+    ),
+    "browser": Recipe(
+        lambda it: browsers.complete(it.tools),
+        lambda it, part, _: browsers.make(part, it.tools),
+        size_gb=lambda it: 0.7,
+    ),
+    "compiler": Recipe(lambda it: compilers.complete(it.tools), lambda it, part, _: compilers.make(part, it.tools)),
+    "clients": Recipe(
+        lambda it: clients.complete(it.root),
+        lambda it, part, pythons: clients.make(part, it.root, pythons),
+        size_gb=lambda it: 0.6,
+    ),
+    "aider": Recipe(
+        lambda it: clients.aider_complete(it.root),
+        lambda it, part, pythons: clients.make_aider(part, it.root, pythons),
+        size_gb=lambda it: 0.9,
+    ),
+    "tools": Recipe(
+        lambda it: programs.complete(it.root),
+        lambda it, part, pythons: programs.make(part, it.pip(part, pythons), it.root),
+        "redis",
+        late=True,
+    ),
+    "keys": Recipe(
+        Setup.keys_complete,
+        Setup.make_keys,
+        late=True,
+        size_gb=lambda it: 0.5,
+        begun=lambda it: (it.tools / "prisma").exists(),
+    ),
+    "node clients": Recipe(
+        lambda it: clients.node_complete(it.root), Setup.make_node_clients, late=True, size_gb=lambda it: 0.1
+    ),
+    "secrets": Recipe(lambda it: not env_file.missing(it.env_file), None),
+}
+"""The parts of the set-up: this is the only list of them. `command.NEEDS` says which command needs which."""
 
 
 @contextmanager

@@ -27,6 +27,8 @@ def _pins(name: str) -> dict[str, set[str]]:
 
 def test_every_lock_is_there() -> None:
     assert LOCKS == [
+        "aider.txt",
+        "clients.txt",
         "dev.txt",
         "engine-cpu.txt",
         "engine-cuda.txt",

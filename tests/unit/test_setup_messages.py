@@ -46,6 +46,9 @@ def test_a_fault_of_the_file_system_names_the_place(number: int, expected: str) 
     assert expected in str(from_os_error(OSError(number, "why"), Path("/there")))
 
 
+FOR_ALL_TESTS = {"dev", "engine", "tools", "browser", "compiler", "clients", "aider", "node clients", "keys", "secrets"}
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -56,12 +59,12 @@ def test_a_fault_of_the_file_system_names_the_place(number: int, expected: str) 
         ("up --help", set()),
         ("up --models tiny", {"engine", "tools", "keys", "secrets"}),
         ("up --profile small", {"tools", "keys", "secrets"}),  # refused on a machine without a card
-        ("test -k x", {"dev", "engine", "tools", "browser", "compiler", "keys", "secrets"}),
-        ("test --help", {"dev", "engine", "tools", "browser", "compiler", "keys", "secrets"}),
+        ("test -k x", FOR_ALL_TESTS),
+        ("test --help", FOR_ALL_TESTS),
         ("test -m cuda", {"dev", "engine", "compiler"}),
         ("test tests/unit", {"dev", "compiler"}),  # Chromium was fetched for the pure tests, too
         ("test -x ./tests/unit/test_plan.py::test_x tests/unit", {"dev", "compiler"}),
-        ("test tests/unit tests/integration", {"dev", "engine", "tools", "browser", "compiler", "keys", "secrets"}),
+        ("test tests/unit tests/integration", FOR_ALL_TESTS),
     ],
 )
 def test_a_command_gets_what_it_needs_and_no_more(
