@@ -101,7 +101,7 @@ def restore(file: Path, yes: bool) -> None:
     finally:
         script.unlink(missing_ok=True)
     _bring_up_to_date()
-    click.echo("restored; keys that the gateway has in mind are forgotten within a minute")
+    click.echo("restored; the gateway drops its cached keys within a minute")
 
 
 def _is_local() -> bool:

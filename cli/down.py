@@ -37,7 +37,7 @@ def bring_down(force: bool, wanted: bool = True) -> None:
         if pids.recorded("residency") is not None:
             say("residency does not answer; ending its processes", err=True)
     except KeyboardInterrupt:
-        say("at once, then: running answers are cut", err=True)
+        say("stopping now; running answers are cut off", err=True)
     with told.deaf():
         pids.end_all()
         sweep(paths.engine_records())

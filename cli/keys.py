@@ -34,7 +34,7 @@ class Budget(click.ParamType[Any]):
         except ValueError:
             amount = -1.0
         if not 0 <= amount < float("inf"):
-            self.fail(f"{value!r} is no amount in USD; write a number, or none", param, ctx)
+            self.fail(f"{value!r} is not an amount in USD; write a number, or none", param, ctx)
         return amount
 
 

@@ -240,8 +240,8 @@ def _require_database() -> None:
     except (psycopg.Error, ValueError) as error:
         text = " ".join(str(error).split())
         raise CliError(
-            f"the database of DATABASE_URL ({address.where(url)}) does not let us in: {text}; mend the address, "
-            "or remove it to have a local database"
+            f"cannot connect to the database of DATABASE_URL ({address.where(url)}): {text}; correct the address, "
+            "or unset it to use a local database"
         ) from error
 
 

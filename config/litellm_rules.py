@@ -161,7 +161,7 @@ def _check_pass_through(routes: Iterable[Mapping[str, Any]], models: Mapping[str
     for index, route in enumerate(routes):
         if any(str(route.get("target", "")).startswith(base) for base in bases):
             key = f"general_settings.pass_through_endpoints[{index}].target"
-            yield Fault(key, "is an engine of ours", "Remove it: such requests pass residency by.")
+            yield Fault(key, "is an engine of ours", "Remove it: such requests would bypass residency.")
 
 
 def _check_circles(document: Mapping[str, Any]) -> Iterable[Fault]:

@@ -40,16 +40,14 @@ SET_FOR_VLLM = frozenset({"--host", "--port", "--model", "--served-model-name", 
 
 
 class _UniqueKeys(_Loader):
-    """YAML as it is, but a key that stands twice is an error: the second would silently win."""
+    """YAML as it is, but a duplicate key is an error: the second would silently win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
             seen.add(key) if isinstance(key, str) else None
         return super().construct_mapping(node, deep)
 

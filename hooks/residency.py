@@ -171,7 +171,7 @@ class ResidencyHook(CustomLogger):
     async def _refuse_what_cannot_work(self, model: str, kind: str, kwargs: dict[str, Any]) -> None:
         """Raise HTTPException for what the model's engine is sure to refuse: nothing is to move for that."""
         if kind not in kinds.KINDS:
-            text = f"{model} is for single requests: there are no files, batches, sessions or pass-through for it"
+            text = f"{model} does not support files, batches, sessions or pass-through: send single requests"
             raise _refusal(Refused(Code.NOT_SERVED, text))
         cannot = (
             kinds.refusal(model, kind, kwargs)

@@ -189,7 +189,7 @@ class Calibration:
             for kind, errors in it._errors.items():
                 errors.recall(document[kind.name.lower()])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"these are no errors of estimates: {error!r}") from error
+            raise ValueError(f"not a valid file of errors of estimates: {error!r}") from error
         return it
 
     def forecast(self, guess: Guess | None, bound_s: float) -> Forecast:

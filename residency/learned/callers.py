@@ -39,9 +39,9 @@ OPEN = 16
 """Pauses of one caller that may be open at once: parallel streams under one key."""
 
 LOOSE, TIGHT = 0.75, 0.03
-"""What is left out of the trust in a caller that asks while all it has asked before is unanswered, and what comes back
-with every other request: who does not wait for its answers cannot be waited for. Streams that begin at once, or one
-after the other beside pauses, are no sign of it."""
+"""``LOOSE``: the share of its trust that a caller loses when it sends a request while all earlier ones are unanswered.
+``TIGHT``: the share that it regains with any other request. A caller that does not wait for its answers has no return
+that could be predicted. Streams that begin at once, or one after the other beside pauses, are no sign of it."""
 
 AT_ONCE_S = 1.0
 """Requests that one caller begins within so long began together: parallel streams, as of a script with workers."""
@@ -123,7 +123,7 @@ class Callers:
                     it._known[name].answers = Answers.load(durations)
             it.haste = Haste.load(document.get("haste", ()))
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise ValueError(f"this is no memory of callers: {error!r}") from error
+            raise ValueError(f"not a valid file of callers: {error!r}") from error
         return it
 
     # --- what happens ---------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ class Callers:
         return back(caller, pause, it.past if it else (), likes, now, it.tied if it else 1.0)
 
     def _likes(self, pause: Pause, now: float) -> Iterator[tuple[float, float, bool]]:
-        """The first pauses of all callers; of one that goes on it is known that it was not over by now."""
+        """The first pauses of all callers. An unfinished one is censored: longer than its age by now."""
         for past in self._pool:
             yield 1.0, past.gap, past.same
         for other in self._newcomers.values():

@@ -20,7 +20,7 @@ class Decided:
     _last: Decision | None = None
 
     def note(self, decision: Decision) -> None:
-        """Take in what the policy said. While a device drains the reason is the one for which it does."""
+        """Take in what the policy said. A drain keeps the reason that started it."""
         if decision.kind is Kind.DRAINING and self._last is not None:
             return
         self.reason, self.kind = decision.reason, decision.kind
@@ -29,9 +29,9 @@ class Decided:
         self._last = decision
 
     def wanted(self, model: str) -> None:
-        """The model is to come: for the reason for which somebody leaves for it, or because nobody has to.
+        """Note why ``model`` is brought on: the reason why the resident leaves, or simply that the model is wanted.
 
-        Who was to stay may be gone by now, after a crash or an unload, and who leaves may do so for another model.
+        A resident that was to stay may be gone by now, after a crash or an unload, or may leave for another model.
         """
         it = self._last
         self.reason = f"{model} is wanted" if it is None or it.stay or it.target != model else it.reason

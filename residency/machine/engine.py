@@ -34,7 +34,7 @@ LONG = 0.5
 """Past this share of its ``max_wait`` a request is let in before those that fairness would prefer."""
 
 LATEST = 16
-"""So many answers, the latest, are looked at for the one that will be over last when the one that was to be is."""
+"""When the lease that was expected to end last ends, so many of the latest are searched for its successor."""
 
 _COMING = (State.STARTING, State.WAKING)
 

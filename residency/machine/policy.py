@@ -42,16 +42,16 @@ STREAM = 1.5
 on for as long (Lindy's law), and to wait for its end is in vain."""
 
 STRANGE = 1.5
-"""How much more a stranger who is to come counts than who comes back: its model stays longer than it takes to serve who
-waits now, and all that time strangers come."""
+"""Weight of an expected new caller relative to one who returns. The next model stays longer than its present queue
+needs, and new callers keep arriving meanwhile."""
 
 SPREAD = 2.0
 """How many times as long as answers usually take the last of those that are being given may take: for the bound, which
 has to hold for the longest."""
 
 CROWDED = 3.0
-"""How much more leaving counts where all slots of the resident are taken, rising with the square of how many are: while
-it drains, those that come free serve nobody, and where slots are few they are what is short."""
+"""Extra cost of leaving when all slots of the resident are busy (it scales with the square of the busy share): slots
+that come free during a drain stay empty."""
 
 CYCLE = 2.0
 """How many times as long, at most, a round of all models is taken to be because strangers come on while it lasts: as
@@ -193,7 +193,7 @@ def last_moment(demands: Sequence[Demand], resident: Resident) -> float:
     the work for those before it. Where ``max_wait`` is shorter than a whole round, the resident's turn included, nobody
     can keep it, and the round takes its place: else an impossible bound would mean switching for ever. With strangers
     coming on a round is the cycle of a polling system, whose length is what it takes without them over 1 - load
-    (Takagi, Analysis of Polling Systems, 1986): to hurry would mean more switches, and more who wait in vain.
+    (Takagi, Analysis of Polling Systems, 1986): to hurry would mean more switches, and more timeouts.
     """
     back_s = resident.cost_s + resident.service_s
     load = resident.load + sum(d.load for d in demands)

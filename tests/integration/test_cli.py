@@ -186,7 +186,7 @@ def test_up_with_keys_in_a_database_of_ones_own(home: Home) -> None:
     home.env["DATABASE_URL"] = "postgresql://somebody:hidden@127.0.0.1:9/none"
     up = home.run("up", "--detach")
     assert (up.returncode, up.stderr.count("\n")) == (1, 1)
-    assert "the database of DATABASE_URL (127.0.0.1:9/none) does not let us in" in up.stderr
+    assert "cannot connect to the database of DATABASE_URL (127.0.0.1:9/none)" in up.stderr
     assert "hidden" not in up.stderr
 
 

@@ -179,7 +179,7 @@ def test_the_commands_list_show_block_unblock_and_delete(stack: Stack) -> None:
     ("arguments", "code", "expected"),
     [
         (("create", "x", "--models", "aa"), 2, "did you mean 'a'?"),
-        (("create", "x", "--budget", "much"), 2, "no amount in USD"),
+        (("create", "x", "--budget", "much"), 2, "not an amount in USD"),
         (("create", "x", "--expires", "soon"), 2, "such as 30d"),
         (("create", "x", "--max-wait", "-1"), 2, "max_wait"),
         (("create", "one"), 2, "there is a key 'one' already"),
@@ -298,6 +298,56 @@ def test_a_budget_holds_across_workers_and_what_is_free_costs_nothing(stack: Sta
         assert statuses.count(200) <= round(0.3 / CALL_USD), "it has spent more than its budget"
         refused = chat(clients[0], key, "priced", max_tokens=2)
         assert "udget" in refused.json()["error"]["message"]
+
+
+NOISE = ("litellm", "Exception", "Traceback", "allback", "Key Hash", "sk-")
+
+
+def said(response: httpx.Response) -> dict[str, Any]:
+    """The error of a response, which has the API's own shape and no word of the gateway's insides."""
+    document = response.json()
+    assert set(document) == {"error"} or document["type"] == "error"
+    assert not [word for word in NOISE if word in document["error"]["message"]], response.text
+    error: dict[str, Any] = document["error"]
+    return error
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_limit_that_is_reached_is_said_in_words(stack: Stack, path: str) -> None:
+    body = {"model": "a", "max_tokens": 5, "messages": [{"role": "user", "content": f"{time.time_ns()}"}]}
+    with httpx.Client(base_url=stack.url, timeout=60) as client:
+
+        def until_refused(key: str, model: str) -> httpx.Response:
+            for _ in range(8):
+                answer = client.post(path, json={**body, "model": model}, headers={"authorization": f"Bearer {key}"})
+                if answer.status_code != 200:
+                    return answer
+            raise AssertionError("no limit")
+
+        limited = until_refused(create(stack, "--rpm", "1"), "a")
+        assert (limited.status_code, said(limited)["type"]) == (429, "rate_limit_error")
+        spent = until_refused(create(stack, "--budget", "0.0001"), "priced")
+        assert spent.status_code in (400, 429)
+        assert "udget" in said(spent)["message"]
+
+
+def test_a_key_finds_only_the_models_that_it_may_use_by_the_name_that_it_was_given(stack: Stack) -> None:
+    key = create(stack, "--models", "second")
+    headers = {"authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=60) as client:
+        listed = [it["id"] for it in client.get("/v1/models").json()["data"]]
+        assert listed == ["second"]
+        assert client.get("/v1/models/second").json()["id"] == "second"
+        assert client.get("/v1/models/a").status_code == 404
+        refused = client.post("/v1/embeddings", json={"model": "seccond", "input": "x"})
+        assert refused.status_code in (400, 401, 403)
+        assert "'a'" not in said(refused)["message"]
+    assert ask(stack, key, "second") == 200
+
+
+def test_a_health_check_of_a_provider_that_is_not_there_shows_no_stack(stack: Stack) -> None:
+    answer = stack.http.get("/health", params={"model": "elsewhere"}, timeout=100)
+    assert "Traceback" not in answer.text
 
 
 def test_a_key_that_is_revoked_on_one_worker_is_refused_by_both(stack: Stack) -> None:

@@ -42,7 +42,7 @@ def faults_of(tmp_path: Path, document: Any) -> ConfigError:
     ("text", "key", "wrong"),
     [
         ("model_list: [\n  - {", "line 2, column 3", "is not valid YAML"),
-        ("a: 1\nb: 2\na: 3\n", "line 3, column 1", "the key 'a' stands twice"),
+        ("a: 1\nb: 2\na: 3\n", "line 3, column 1", "duplicate key 'a'"),
         ("", "file", "is empty"),
         ("- 1\n", "file", "is a list, not a mapping"),
         ("residency: 3\nmodel_list: []\n", "model_list", "is missing or empty"),
@@ -222,7 +222,7 @@ CASES: dict[str, tuple[Change, str, str]] = {
             pass_through_endpoints=[{"path": "/x", "target": "http://127.0.0.1:8000/v1"}]
         ),
         "general_settings.pass_through_endpoints[0].target",
-        "pass residency by",
+        "bypass residency",
     ),
     "a model that is this gateway": (
         lambda d: d["model_list"].append(

@@ -261,9 +261,9 @@ def test_errors_are_kept_over_restarts_and_the_counts_and_the_clock_of_the_proce
     ],
 )
 def test_what_are_no_errors_is_refused(broken: Any) -> None:
-    with pytest.raises(ValueError, match="no errors of estimates"):
+    with pytest.raises(ValueError, match="not a valid file of errors of estimates"):
         Calibration.load(Calibration().dump() | {"start": broken})
-    with pytest.raises(ValueError, match="no errors of estimates"):
+    with pytest.raises(ValueError, match="not a valid file of errors of estimates"):
         Calibration.load(broken)
 
 
