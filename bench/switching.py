@@ -164,9 +164,9 @@ def _figures(workload: str, name: str, simulation: Simulation) -> dict[str, Any]
 
 def _intervals_held(router: object) -> float | None:
     """The share of waits that lay in the interval stated when they began; only ours states any."""
-    if not isinstance(router, Ours) or not router.machine.desk.calibration.stated:
+    if not isinstance(router, Ours) or not router.machine.tickets.calibration.stated:
         return None
-    it = router.machine.desk.calibration
+    it = router.machine.tickets.calibration
     return round(it.held / it.stated, 4)
 
 

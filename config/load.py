@@ -16,7 +16,7 @@ from roundhouse.config.faults import ConfigError, Fault, nearest
 from roundhouse.config.schema import (
     BaseLauncher,
     CommandLauncher,
-    Device,
+    DeviceSettings,
     Launcher,
     ModelEntry,
     ResidencySettings,
@@ -202,7 +202,7 @@ def _entry(
     name: str,
     raw: dict[str, Any],
     launcher: Launcher,
-    devices: tuple[Device, ...],
+    devices: tuple[DeviceSettings, ...],
     at: str,
     faults: list[Fault],
 ) -> ModelEntry:
@@ -234,7 +234,7 @@ def _pydantic_faults(error: ValidationError, at: str, model: type[BaseLauncher |
     for item in error.errors():
         key = at + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            known = model.model_fields if len(item["loc"]) == 1 else Device.model_fields
+            known = model.model_fields if len(item["loc"]) == 1 else DeviceSettings.model_fields
             faults.append(Fault(key, "is not a key that Roundhouse knows", nearest(str(item["loc"][-1]), known)))
         elif item["type"] == "missing":
             faults.append(Fault(key, "is missing", "See docs/configuration.md."))

@@ -31,7 +31,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
 
-class Device(Strict):
+class DeviceSettings(Strict):
     """What engines run on: a GPU, or the CPU of a machine without one."""
 
     id: str = Field("gpu0", description="The name by which launchers and status refer to the device.")
@@ -56,8 +56,8 @@ class Device(Strict):
 class ResidencySettings(Strict):
     """The top-level key ``residency``."""
 
-    devices: tuple[Device, ...] = Field(
-        (Device(id="gpu0"),), description="The devices that engines run on.", min_length=1
+    devices: tuple[DeviceSettings, ...] = Field(
+        (DeviceSettings(id="gpu0"),), description="The devices that engines run on.", min_length=1
     )
     ram_budget: Size | None = Field(
         None, description="RAM that sleeping models' weights may take; by default half of the machine's."

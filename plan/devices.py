@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 
-from roundhouse.config.schema import Device, ResidencySettings
+from roundhouse.config.schema import DeviceSettings, ResidencySettings
 from roundhouse.footprint.card import card_bytes, shown_bytes
 from roundhouse.footprint.need import GIB
 from roundhouse.plan.fit import Room
@@ -31,7 +31,7 @@ def devices(settings: ResidencySettings, asked: int | None, ram: int, assume: bo
     return result
 
 
-def _capacity(it: Device, number: int, asked: int | None, assume: bool) -> tuple[int | None, str]:
+def _capacity(it: DeviceSettings, number: int, asked: int | None, assume: bool) -> tuple[int | None, str]:
     if asked is not None:
         return shown_bytes(asked), _shown(asked)
     if it.memory is not None:

@@ -47,7 +47,7 @@ class Ours:
         self._debug = debug
         bound = inf if workload.max_wait_s is None else workload.max_wait_s
         known = before.engines if before is not None else {}
-        callers = Callers.load(before.desk.callers.dump()) if before is not None else None
+        callers = Callers.load(before.tickets.callers.dump()) if before is not None else None
         models = {}
         for name, it in workload.models.items():
             measured = known[name].measured if name in known else Measured()

@@ -8,7 +8,7 @@ from roundhouse.residency.machine.policy import Decision, Kind
 
 
 @dataclass
-class Decided:
+class DecisionLog:
     """The reasons on one device. ``counts``: how often each kind was decided; a decision that goes on counts once.
 
     ``kind``: of the decision that was noted last; ``None`` before the first.

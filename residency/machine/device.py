@@ -19,14 +19,14 @@ from roundhouse.residency.learned.durations import smoothed
 from roundhouse.residency.learned.haste import HOLD_S
 from roundhouse.residency.learned.pauses import Return
 from roundhouse.residency.machine import ledger, policy
-from roundhouse.residency.machine.decisions import Decided
+from roundhouse.residency.machine.decisions import DecisionLog
 from roundhouse.residency.machine.engine import Engine
 from roundhouse.residency.machine.estimate import UNMEASURED_S, Outlook, retry_after
 from roundhouse.residency.machine.facts import Alarm, Prepare, Sleep, Start, Stop, Wake
 from roundhouse.residency.machine.idle import Idle
 from roundhouse.residency.machine.ledger import Holder, Leave, Ledger
 from roundhouse.residency.machine.states import State
-from roundhouse.residency.machine.tickets import Desk
+from roundhouse.residency.machine.tickets import Tickets
 
 LOOK_S = 0.02
 """While it answers, whether a resident stays is looked at so often, and not at each of the hundreds of requests that
@@ -65,12 +65,12 @@ class Ram:
 
 
 @dataclass
-class Track:
+class Device:
     """A device, its engines, and the switch under way."""
 
-    device: str
+    name: str
     engines: list[Engine]
-    desk: Desk
+    tickets: Tickets
     bounds: Bounds
     ram: Ram
     ledger: Ledger = field(default_factory=Ledger)
@@ -80,7 +80,7 @@ class Track:
     prepared: str | None = None
     switching_since: float | None = None
     settle_until: float = 0.0
-    decided: Decided = field(default_factory=Decided)
+    decisions: DecisionLog = field(default_factory=DecisionLog)
     wake_at: float = inf
     stays_until: float = 0.0  # when the gate of who answers shuts, or who lingers leaves, as decided last
     ready_since: float = 0.0  # since when who came last is there
@@ -107,7 +107,7 @@ class Track:
             if engine.state is State.READY and engine.unloads:
                 engine.go(State.DRAINING, now, "unload ordered")
             elif engine.state is State.READY or engine.collated:
-                self.desk.grant_all(engine, now)
+                self.tickets.grant_all(engine, now)
         moving = self.moving
         if moving is not None:
             self._reconsider(moving, now)
@@ -124,7 +124,7 @@ class Track:
         """The engine that was to come answers: a new account begins."""
         self.target = self.switching_since = self.contested_since = None
         self.left.clear()
-        self.decided.over()
+        self.decisions.over()
         self.ready_since, self.owed, self._counted, self._waiting, self._looked = now, 0.0, now, 0.0, None
 
     def asked(self, model: str, now: float) -> None:
@@ -185,7 +185,7 @@ class Track:
         if found is None:
             self.target = self.switching_since = self.prepared = None
             self.left.clear()
-            self.decided.over()
+            self.decisions.over()
             self.reopen(self.engines, now)
             self.idle.decide(now)
             return
@@ -211,16 +211,16 @@ class Track:
         """Whether it is dry, or has to be cut: by a command, or because it drains for too long."""
         late = engine.state is State.DRAINING and now >= engine.since + self.bounds.drain_timeout_s
         if late and engine.leases:
-            self.desk.counters.forced_drains += 1
+            self.tickets.counters.forced_drains += 1
             text = f"{engine.model} was not dry after {self.bounds.drain_timeout_s:.0f} s"
-            self.desk.orders.append(Alarm(f"{text}: {len(engine.leases)} answers are cut"))
+            self.tickets.orders.append(Alarm(f"{text}: {len(engine.leases)} answers are cut"))
         return late or engine.dry or any(engine.unloads.values())
 
     # --- what fits ----------------------------------------------------------------------------------
 
     def _choose(self, now: float) -> tuple[Engine, list[Leave], list[policy.Demand]] | None:
         """Who is next, and who has to leave for it. Those for whom there can be no room are refused."""
-        if self.desk.closing:
+        if self.tickets.closing:
             return None
         there = [e for e in self.engines if not e.state.serves and e.wanted]
         while there:
@@ -235,7 +235,7 @@ class Track:
             leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine))
             if leaves is not None:
                 return engine, leaves, demands
-            self.desk.refuse_all(engine, Code.DOES_NOT_FIT, self._too_big(engine, now), self._full_retry())
+            self.tickets.refuse_all(engine, Code.DOES_NOT_FIT, self._too_big(engine, now), self._full_retry())
             engine.recalled = engine.begun = False
             there.remove(engine)
         return None
@@ -247,7 +247,7 @@ class Track:
             oldest = now
         elif engine.overdue:
             deadline = oldest
-        strangers = self.desk.callers.strangers(engine.model, now)
+        strangers = self.tickets.callers.strangers(engine.model, now)
         return policy.Demand(
             engine.model,
             oldest,
@@ -279,7 +279,7 @@ class Track:
         return ledger.level_for(engine.options.levels, engine.footprint, pinned, self.ram.budget, it)
 
     def _too_big(self, engine: Engine, now: float) -> str:
-        text = f"{engine.model} does not fit on {self.device}"
+        text = f"{engine.model} does not fit on {self.name}"
         if engine.footprint is not None and self.ledger.ours is not None:
             text += f": it needs {engine.footprint.awake / GIB:.1f} GiB, models can have {self.ledger.ours / GIB:.1f}"
         if self.ledger.foreign > self.ledger.reserve:
@@ -311,7 +311,7 @@ class Track:
         if awake:
             decision = decision or self._looked_at(awake, demands, now)
             self.wake_by(decision.wake_at, now)
-            self.decided.note(decision)
+            self.decisions.note(decision)
             if decision.stay:
                 self.stays_until = decision.wake_at
                 self.lingers = all(e.dry for e in awake)
@@ -320,17 +320,17 @@ class Track:
                 return
             for it in awake:
                 if it.state is State.READY:
-                    it.go(State.DRAINING, now, self.decided.reason)
+                    it.go(State.DRAINING, now, self.decisions.reason)
         if self.switching_since is None:
             self.switching_since, self.came_from = now, awake[0].model if awake else None
         self.target = engine.model
-        self.decided.wanted(engine.model)
+        self.decisions.wanted(engine.model)
         for it in (*asleep, *(e for e in awake if self._may_go(e, now))):
             self.left.add(it.model)
             if it in awake and self.contested_since is not None:
                 self.visit_s = smoothed(self.visit_s, now - self.contested_since)
             engine.begun = not [e for e in awake if e is not it]  # else the device would be left without a model
-            self.leave(it, leaving[it.model], now, force=bool(it.leases), reason=self.decided.reason)
+            self.leave(it, leaving[it.model], now, force=bool(it.leases), reason=self.decisions.reason)
             return
         if awake:
             self.prepare(engine.model)
@@ -354,7 +354,7 @@ class Track:
 
     def _stay_or_leave(self, awake: Sequence[Engine], demands: Sequence[policy.Demand], now: float) -> policy.Decision:
         """Ask the policy about those who would have to leave, as if they were one."""
-        strangers = [(e, self.desk.callers.strangers(e.model, now)) for e in awake]
+        strangers = [(e, self.tickets.callers.strangers(e.model, now)) for e in awake]
         resident = policy.Resident(
             cost_s=max(self.usual_s if e.measured.start_s is None else e.measured.start_s for e in awake),
             service_s=max(e.service_s or 0.0 for e in awake),
@@ -376,7 +376,7 @@ class Track:
 
     def _returns(self, engines: Iterable[Engine], now: float) -> list[Return]:
         """Who may come back to ``engines``: those who pause, and those who are being answered."""
-        callers, found = self.desk.callers, list[Return]()
+        callers, found = self.tickets.callers, list[Return]()
         for engine in engines:
             found += callers.returns(engine.model, now, policy.MOST)
             for lease in islice(engine.leases.values(), policy.MOST):
@@ -384,51 +384,51 @@ class Track:
         return found
 
     def _bring(self, engine: Engine, now: float) -> None:
-        counters = self.desk.counters
+        counters = self.tickets.counters
         if self.brought != engine.model:
             counters.switches += 1
         self.brought, self.prepared, engine.cold = engine.model, None, False
         if engine.state is State.ASLEEP:
             engine.go(State.WAKING, now, "wanted")
             counters.wakes += 1
-            self.desk.orders.append(Wake(engine.model))
+            self.tickets.orders.append(Wake(engine.model))
         else:
             engine.begun = True
             engine.go(State.STARTING, now, "wanted")
             counters.starts += 1
-            self.desk.orders.append(Start(engine.model))
+            self.tickets.orders.append(Start(engine.model))
 
     def leave(self, engine: Engine, level: int, now: float, *, force: bool, reason: str) -> None:
         """Put it to sleep at ``level``, or with 0 or ``force`` end it."""
         if level and not force:
             engine.level = level
             engine.go(State.SLEEPING, now, reason)
-            self.desk.counters.sleeps += 1
-            self.desk.orders.append(Sleep(engine.model, level, engine.sleeps_with(), reason))
+            self.tickets.counters.sleeps += 1
+            self.tickets.orders.append(Sleep(engine.model, level, engine.sleeps_with(), reason))
         else:
             self.stop(engine, now, force=force, reason=reason)
 
     def stop(self, engine: Engine, now: float, *, force: bool, reason: str) -> None:
         """End the engine, whatever it does."""
-        self.desk.drop_leases(engine)
+        self.tickets.drop_leases(engine)
         if engine.state is not State.ASLEEP:
             engine.level = 0
         engine.go(State.STOPPING, now, reason)
-        self.desk.counters.stops += 1
-        self.desk.orders.append(Stop(engine.model, force, reason))
+        self.tickets.counters.stops += 1
+        self.tickets.orders.append(Stop(engine.model, force, reason))
 
     def reopen(self, engines: Iterable[Engine], now: float) -> None:
         """Whoever drains and does not have to leave any more lets people in again."""
         for engine in engines:
             if engine.state is State.DRAINING and not (engine.unloads or engine.broken):
                 engine.go(State.READY, now, "its place is not needed any more")
-                self.desk.grant_all(engine, now)
+                self.tickets.grant_all(engine, now)
 
     def prepare(self, target: str) -> None:
         """The device is still needed: what the next model needs nothing of it for is done meanwhile."""
         if target != self.prepared:
             self.engine(target).cold = False
-            self.desk.orders.append(Prepare(target))
+            self.tickets.orders.append(Prepare(target))
         self.prepared = target
 
     # --- time ---------------------------------------------------------------------------------------
@@ -446,14 +446,14 @@ class Track:
             again, retry = f"now it would be {forecast}", retry_after(forecast)
             for ticket in sorted(engine.overdue):
                 waited = now - engine.waiting[ticket].since
-                message = f"{engine.model} could not be brought onto {self.device} within {waited:.0f} s"
+                message = f"{engine.model} could not be brought onto {self.name} within {waited:.0f} s"
                 if engine.state is State.READY:
                     message = (
                         f"{engine.model} answers {engine.options.slots} at once and had no slot for {waited:.0f} s"
                     )
                 elif way := self._in_the_way(engine, now):
                     message += f": {way}"
-                self.desk.refuse_waiter(engine, ticket, Code.LOADING_TIMEOUT, f"{message}; {again}", retry)
+                self.tickets.refuse_waiter(engine, ticket, Code.LOADING_TIMEOUT, f"{message}; {again}", retry)
 
     def _in_the_way(self, engine: Engine, now: float) -> str:
         """Why the engine could not come: what moves, or who answers; empty if it was nobody's turn but others'."""
@@ -466,7 +466,7 @@ class Track:
     def forecast(self, engine: Engine, now: float, bound_s: float, place: int | None = None) -> Forecast:
         """How long a request waits that comes now, or that has ``place`` others of its model before it."""
         guess = self.outlook.guess(engine, len(engine.waiting) if place is None else place, now)
-        return self.desk.calibration.forecast(guess, bound_s)
+        return self.tickets.calibration.forecast(guess, bound_s)
 
     def clears_in_s(self, engine: Engine, now: float) -> float:
         """Measured seconds until those who have to leave for the engine have left, drains apart."""

@@ -53,7 +53,7 @@ class Before:
     round_s: float
 
 
-class Device(Protocol):
+class DeviceView(Protocol):
     """What an estimate has to know of a device.
 
     ``target``: the model that it is being cleared for; ``stays_until``: when those who answer leave, as decided last
@@ -74,7 +74,7 @@ class Device(Protocol):
     def clears_in_s(self, engine: Engine, now: float) -> float: ...
 
 
-def before(engine: Engine, device: Device, now: float) -> Before:
+def before(engine: Engine, device: DeviceView, now: float) -> Before:
     """What is before those who wait for ``engine``, which is on ``device``."""
     there = (State.READY, *COMING)
     mine, visit_s = device.demand(engine, now), device.visit_s or 0.0
@@ -158,7 +158,7 @@ def guess(engine: Engine, it: Before, place: int, now: float) -> Guess:
 class Outlook:
     """Guesses for one ``device``. What is before a model is looked at anew when an engine moves, or after FRESH_S."""
 
-    device: Device
+    device: DeviceView
     _known: dict[str, tuple[float, list[State], Before]] = field(default_factory=dict)
 
     def guess(self, engine: Engine, place: int, now: float) -> Guess | None:

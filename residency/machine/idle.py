@@ -14,7 +14,7 @@ from roundhouse.residency.machine.ledger import Leave
 from roundhouse.residency.machine.states import State
 
 if TYPE_CHECKING:
-    from roundhouse.residency.machine.device import Track
+    from roundhouse.residency.machine.device import Device
 
 DEFAULT_AFTER_S = 60.0
 """The default model comes back when the others have had nothing to do for so long: longer than an agent thinks."""
@@ -25,110 +25,119 @@ answer has not gone, and guesses are wrong now and then. The default model leave
 
 
 class Idle:
-    """The idle hours of one device: ``track``, which calls ``decide``."""
+    """The idle hours of one device: ``device``, which calls ``decide``."""
 
-    def __init__(self, track: Track) -> None:
-        self.track = track
+    def __init__(self, device: Device) -> None:
+        self.device = device
         self.foresight = Foresight()
 
     def decide(self, now: float) -> None:
         """Order what is to be done, if anything is."""
-        if self.track.desk.closing or self._give_way(now) or self._rest(now) or self._recall(now) or self._foresee(now):
+        if (
+            self.device.tickets.closing
+            or self._give_way(now)
+            or self._rest(now)
+            or self._recall(now)
+            or self._foresee(now)
+        ):
             return
-        if not any(e.leases or e.state is State.DRAINING for e in self.track.engines):
-            cold = [e.model for e in self.track.engines if e.cold and not e.state.occupies]
-            likely = policy.likely_next(cold) if any(e.state.serves for e in self.track.engines) else None
+        if not any(e.leases or e.state is State.DRAINING for e in self.device.engines):
+            cold = [e.model for e in self.device.engines if e.cold and not e.state.occupies]
+            likely = policy.likely_next(cold) if any(e.state.serves for e in self.device.engines) else None
             if likely is not None:
-                self.track.prepare(likely)
+                self.device.prepare(likely)
 
     def _give_way(self, now: float) -> bool:
         """Other programs need more of the device than is free: idle engines give theirs back."""
-        holders = self.track.holders(now)
-        if not self.track.ledger.over(holders):
+        holders = self.device.holders(now)
+        if not self.device.ledger.over(holders):
             return False
-        idle = [holder for holder in holders if not (holder.fixed or self.track.engine(holder.model).leases)]
-        busy = sum(self.track.ledger.held(holder) for holder in holders if holder not in idle)
-        leaves = self.track.ledger.room_for(Footprint(busy), idle)
+        idle = [holder for holder in holders if not (holder.fixed or self.device.engine(holder.model).leases)]
+        busy = sum(self.device.ledger.held(holder) for holder in holders if holder not in idle)
+        leaves = self.device.ledger.room_for(Footprint(busy), idle)
         if leaves is None:  # not enough, but all that there is
             leaves = [Leave(holder.model, 0) for holder in idle]
         for leave in leaves:
-            self.track.leave(
-                self.track.engine(leave.model), leave.level, now, force=False, reason="others need its memory"
+            self.device.leave(
+                self.device.engine(leave.model), leave.level, now, force=False, reason="others need its memory"
             )
             return True
         return False
 
     def _rest(self, now: float) -> bool:
         """Whether an engine goes down a rung because it had nothing to do for long, or because it leaks."""
-        for engine in self.track.engines:
+        for engine in self.device.engines:
             it = engine.options
             if engine.state is State.ASLEEP and engine.worn:
-                self.track.leave(engine, 0, now, force=False, reason="it kept more memory with every sleep")
+                self.device.leave(engine, 0, now, force=False, reason="it kept more memory with every sleep")
                 return True
             if it.pinned or engine.leases or not (engine.state is State.READY or engine.state is State.ASLEEP):
                 continue
             idle = now - engine.idle_since
             if it.idle_stop_s is not None and idle >= it.idle_stop_s:
-                self.track.leave(engine, 0, now, force=False, reason=f"idle for {idle:.0f} s")
+                self.device.leave(engine, 0, now, force=False, reason=f"idle for {idle:.0f} s")
                 return True
             awake = engine.state is State.READY
-            level = self.track.level_of(engine, now) if awake and it.idle_sleep_s is not None else 0
+            level = self.device.level_of(engine, now) if awake and it.idle_sleep_s is not None else 0
             if level and it.idle_sleep_s is not None and idle >= it.idle_sleep_s:
-                self.track.leave(engine, level, now, force=False, reason=f"idle for {idle:.0f} s")
+                self.device.leave(engine, level, now, force=False, reason=f"idle for {idle:.0f} s")
                 return True
-            self.track.wake_by(engine.idle_since + (it.idle_stop_s or inf), now)
+            self.device.wake_by(engine.idle_since + (it.idle_stop_s or inf), now)
             if level:
-                self.track.wake_by(engine.idle_since + (it.idle_sleep_s or inf), now)
+                self.device.wake_by(engine.idle_since + (it.idle_sleep_s or inf), now)
         return False
 
     def _recall(self, now: float) -> bool:
         """Whether a model that belongs here comes back: a pinned one at once, the default when all is quiet."""
-        for engine in self.track.engines:
+        for engine in self.device.engines:
             if engine.state.serves or engine.dismissed or not (engine.options.pinned or engine.options.default):
                 continue
             at = engine.failed_until if engine.state is State.FAILED else now
             if not engine.options.pinned:
-                others = [e for e in self.track.engines if e.state.serves]
+                others = [e for e in self.device.engines if e.state.serves]
                 if any(e.leases for e in others):
                     continue
                 at = max([at, *(e.idle_since + DEFAULT_AFTER_S for e in others)])
-            self.track.wake_by(at, now)
+            self.device.wake_by(at, now)
             leaves = (
-                self.track.ledger.room_for(engine.footprint, self.track.holders(now, engine)) if now >= at else None
+                self.device.ledger.room_for(engine.footprint, self.device.holders(now, engine)) if now >= at else None
             )
-            if leaves is not None and not any(self.track.engine(leave.model).leases for leave in leaves):
+            if leaves is not None and not any(self.device.engine(leave.model).leases for leave in leaves):
                 engine.recalled = True
-                self.track.make_way(engine, leaves, [self.track.demand(engine, now)], now)
+                self.device.make_way(engine, leaves, [self.device.demand(engine, now)], now)
                 return True
         return False
 
     def _foresee(self, now: float) -> bool:
         """Whether a model comes because somebody is about to ask for it, and nobody else for who is there."""
-        there = [e for e in self.track.engines if e.state.serves]
-        if not self.track.bounds.foresight or not there or not self.foresight.allowed(now):
+        there = [e for e in self.device.engines if e.state.serves]
+        if not self.device.bounds.foresight or not there or not self.foresight.allowed(now):
             return False
         if any(e.leases or e.bring_s is None for e in there):
             return False
-        callers, may = self.track.desk.callers, [e for e in self.track.engines if e in there or self._may_come(e, now)]
+        callers, may = (
+            self.device.tickets.callers,
+            [e for e in self.device.engines if e in there or self._may_come(e, now)],
+        )
         costs = {e.model: e.bring_s for e in may if e.bring_s is not None}
         nexts = [it for it in callers.nexts(now, policy.MOST) if it.model in costs]
         surprises = {model: callers.surprises(model, now) for model in costs}
         found = foresight.guess(costs, (e.model for e in there), nexts, surprises)
         if found is None:
-            self.track.wake_by(min((it.until for it in nexts), default=inf), now)
+            self.device.wake_by(min((it.until for it in nexts), default=inf), now)
             return False
-        engine = self.track.engine(found.model)
-        leaves = self.track.ledger.room_for(engine.footprint, self.track.holders(now, engine))
+        engine = self.device.engine(found.model)
+        leaves = self.device.ledger.room_for(engine.footprint, self.device.holders(now, engine))
         if leaves is None:
             return False
-        at = max((self.track.engine(leave.model).used + QUIET_S for leave in leaves), default=now)
+        at = max((self.device.engine(leave.model).used + QUIET_S for leave in leaves), default=now)
         if now < at:
-            self.track.wake_by(at, now)
+            self.device.wake_by(at, now)
             return False
         self.foresight.model, engine.recalled = found.model, True
         decision = policy.Decision(policy.Kind.FORESIGHT, found.model, inf, found.reason)
-        self.track.decided.note(decision)  # also where nobody has to leave
-        self.track.make_way(engine, leaves, [self.track.demand(engine, now)], now, decision)
+        self.device.decisions.note(decision)  # also where nobody has to leave
+        self.device.make_way(engine, leaves, [self.device.demand(engine, now)], now, decision)
         return True
 
     @staticmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from roundhouse.residency.machine.device import Track
+from roundhouse.residency.machine.device import Device
 from roundhouse.residency.machine.engine import Engine
 from roundhouse.residency.machine.machine import Machine
 from roundhouse.residency.machine.states import State
@@ -21,36 +21,36 @@ def _require(condition: bool, text: str) -> None:
 
 def check(machine: Machine, now: float) -> None:
     """Raise InvariantBroken unless every invariant of DESIGN.md holds at ``now``."""
-    for track in machine.tracks.values():
-        _check_track(machine, track, now)
+    for device in machine.devices.values():
+        _check_device(machine, device, now)
     for engine in machine.engines.values():
         _check_engine(machine, engine, now)
     held = sum(len(e.waiting) + len(e.leases) + len(e.switches) for e in machine.engines.values())
-    _require(held == len(machine.desk.place), f"{len(machine.desk.place)} tickets are placed, {held} are held")
+    _require(held == len(machine.tickets.place), f"{len(machine.tickets.place)} tickets are placed, {held} are held")
     _require(machine.waiting == sum(len(e.waiting) for e in machine.engines.values()), "the waiting are miscounted")
 
 
-def _check_track(machine: Machine, track: Track, now: float) -> None:
-    moving = [e for e in track.engines if e.state.moves]
-    _require(len(moving) <= 1, f"{len(moving)} engines move on {track.device}: {moving}")
-    holders = track.holders(now)
-    if track.ledger.capacity is None:
+def _check_device(machine: Machine, device: Device, now: float) -> None:
+    moving = [e for e in device.engines if e.state.moves]
+    _require(len(moving) <= 1, f"{len(moving)} engines move on {device.name}: {moving}")
+    holders = device.holders(now)
+    if device.ledger.capacity is None:
         awake = [holder.model for holder in holders if holder.awake]
-        _require(len(awake) <= 1, f"{awake} are awake on {track.device}, of which nothing is known")
+        _require(len(awake) <= 1, f"{awake} are awake on {device.name}, of which nothing is known")
     else:
-        held = sum(track.ledger.held(holder) for holder in holders)
-        text = f"{holders} have {held} of {track.ledger.capacity} bytes of {track.device}"
-        _require(held <= track.ledger.capacity, text)
+        held = sum(device.ledger.held(holder) for holder in holders)
+        text = f"{holders} have {held} of {device.ledger.capacity} bytes of {device.name}"
+        _require(held <= device.ledger.capacity, text)
     vain = [e for e in moving if e.state is State.STARTING and not e.asked_for]
-    others = [e for e in track.engines if e.lacks]
+    others = [e for e in device.engines if e.lacks]
     _require(not (vain and others), f"nobody waits for {vain}, and others for {others}")
-    if moving or now < track.settle_until:
+    if moving or now < device.settle_until:
         return
-    leased = track.lingers or any(e.leases for e in track.engines)
-    _require(not track.lingers or now < track.wake_at < inf, f"{track.device} lingers for ever")
-    asked = [e for e in track.engines if (e.asked_for or e.begun) and not e.state.serves]
-    _require(leased or not asked or machine.closing, f"{track.device} is idle though {asked} are waited for")
-    for engine in track.engines:
+    leased = device.lingers or any(e.leases for e in device.engines)
+    _require(not device.lingers or now < device.wake_at < inf, f"{device.name} lingers for ever")
+    asked = [e for e in device.engines if (e.asked_for or e.begun) and not e.state.serves]
+    _require(leased or not asked or machine.closing, f"{device.name} is idle though {asked} are waited for")
+    for engine in device.engines:
         dry = engine.state is State.DRAINING and engine.dry
         _require(not dry, f"{engine} is dry and still draining")
 
@@ -66,4 +66,4 @@ def _check_engine(machine: Machine, engine: Engine, now: float) -> None:
     pinned = engine.state in (State.SLEEPING, State.ASLEEP) and engine.options.pinned
     _require(not pinned or bool(engine.unloads), f"{engine} is pinned")
     for ticket in (*engine.waiting, *engine.leases, *engine.switches):
-        _require(machine.desk.place.get(ticket) is engine, f"ticket {ticket} of {engine} is misplaced")
+        _require(machine.tickets.place.get(ticket) is engine, f"ticket {ticket} of {engine} is misplaced")

@@ -1,7 +1,7 @@
 """The machine that decides what is on each device: facts in, orders out. Pure.
 
 No clock, no I/O: ``handle(fact, now)`` returns the orders that follow, and ``wake_at()`` says when it
-wants a ``Ticked`` if nothing else happens before. After every fact the same ``Track.decide`` looks at the
+wants a ``Ticked`` if nothing else happens before. After every fact the same ``Device.decide`` looks at the
 fact's device; there is no second place that decides.
 """
 
@@ -15,7 +15,7 @@ from roundhouse.footprint.need import Footprint
 from roundhouse.residency.codes import Code
 from roundhouse.residency.learned.calibration import Calibration, Forecast
 from roundhouse.residency.learned.callers import Callers
-from roundhouse.residency.machine.device import Bounds, Ram, Track
+from roundhouse.residency.machine.device import Bounds, Device, Ram
 from roundhouse.residency.machine.engine import Engine, Lease, Measured, Options, Waiter
 from roundhouse.residency.machine.estimate import retry_after
 from roundhouse.residency.machine.facts import (
@@ -44,7 +44,7 @@ from roundhouse.residency.machine.facts import (
 )
 from roundhouse.residency.machine.ledger import Ledger
 from roundhouse.residency.machine.states import State
-from roundhouse.residency.machine.tickets import Counters, Desk, key_of
+from roundhouse.residency.machine.tickets import Counters, Tickets, key_of
 
 SETTLE_S = 3.0
 """After adopting an engine nobody is switched away from for this long: holders of leases of the residency
@@ -67,9 +67,9 @@ class Machine:
     """All devices and all models. One owner of this state: whoever calls ``handle``."""
 
     engines: dict[str, Engine]
-    tracks: dict[str, Track]
+    devices: dict[str, Device]
     bounds: Bounds
-    desk: Desk
+    tickets: Tickets
     _shutdowns: list[Ticket] = field(default_factory=list)
     _unloads: dict[Ticket, int] = field(default_factory=dict)
 
@@ -98,29 +98,29 @@ class Machine:
             for name, it in known.items()
         }
         ledgers = devices if isinstance(devices, Mapping) else {device: Ledger() for device in devices}
-        desk = Desk(callers=callers or Callers(), calibration=calibration or Calibration())
+        tickets = Tickets(callers=callers or Callers(), calibration=calibration or Calibration())
         bounds = bounds or Bounds()
         ram = Ram(ram_budget, list(engines.values()))
-        tracks = {
-            device: Track(device, [e for e in engines.values() if e.device == device], desk, bounds, ram, it)
-            for device, it in ledgers.items()
+        on = {
+            device: Device(device, [e for e in engines.values() if e.device == device], tickets, bounds, ram, ledger)
+            for device, ledger in ledgers.items()
         }
-        return cls(engines, tracks, bounds, desk)
+        return cls(engines, on, bounds, tickets)
 
     @property
     def counters(self) -> Counters:
         """What has happened so far."""
-        return self.desk.counters
+        return self.tickets.counters
 
     @property
     def waiting(self) -> int:
         """How many requests wait, for whatever model."""
-        return self.desk.waiting
+        return self.tickets.waiting
 
     @property
     def closing(self) -> bool:
         """Whether a shutdown was ordered."""
-        return self.desk.closing
+        return self.tickets.closing
 
     # --- the two entrances -------------------------------------------------------------------
 
@@ -130,7 +130,7 @@ class Machine:
         Raises:
             IllegalMove: the fact cannot be true in the present state (a bug of the caller).
         """
-        self.desk.orders = []
+        self.tickets.orders = []
         match fact:
             case Asked():
                 self._asked(fact, now)
@@ -144,23 +144,23 @@ class Machine:
                 self._unload(fact, now)
             case ShutdownCommanded():
                 self._shutdown(fact, now)
-            case Seen(device=device, foreign=foreign):
-                self.tracks[device].ledger.foreign = foreign
-                self.tracks[device].decide(now)
+            case Seen(device=name, foreign=foreign):
+                self.devices[name].ledger.foreign = foreign
+                self.devices[name].decide(now)
             case Ticked():
-                for track in self.tracks.values():
-                    track.decide(now)
+                for device in self.devices.values():
+                    device.decide(now)
             case _:
                 self._engine_fact(fact, now)
                 self._decide(self.engines[fact.model], now)
         if self.closing and self._shutdowns and not any(e.state.occupies for e in self.engines.values()):
-            self.desk.orders += [Grant(ticket) for ticket in self._shutdowns]
+            self.tickets.orders += [Grant(ticket) for ticket in self._shutdowns]
             self._shutdowns = []
-        return self.desk.orders
+        return self.tickets.orders
 
     def wake_at(self) -> float | None:
         """When (clock seconds) a ``Ticked`` is due; ``None`` if only a fact can change anything."""
-        soonest = min((track.wake_at for track in self.tracks.values()), default=inf)
+        soonest = min((device.wake_at for device in self.devices.values()), default=inf)
         for engine in self.engines.values():
             if engine.waiting and (deadline := engine.deadline) is not None and deadline < soonest:
                 soonest = deadline
@@ -168,24 +168,24 @@ class Machine:
 
     def forecast(self, engine: Engine, now: float) -> Forecast:
         """How long a request for ``engine`` that comes now would wait."""
-        return self.tracks[engine.device].forecast(engine, now, self.bounds.max_wait_s)
+        return self.devices[engine.device].forecast(engine, now, self.bounds.max_wait_s)
 
     def _decide(self, engine: Engine, now: float) -> None:
-        self.tracks[engine.device].decide(now)
+        self.devices[engine.device].decide(now)
 
     # --- requests ----------------------------------------------------------------------------
 
     def _asked(self, fact: Asked, now: float) -> None:
         engine = self.engines.get(fact.model)
         if engine is None:
-            self.desk.refuse(fact.ticket, Code.UNKNOWN, f"no model {fact.model!r} with a launcher")
+            self.tickets.refuse(fact.ticket, Code.UNKNOWN, f"no model {fact.model!r} with a launcher")
         elif self.closing:
-            self.desk.refuse(fact.ticket, Code.SHUTTING_DOWN, "Roundhouse is shutting down")
+            self.tickets.refuse(fact.ticket, Code.SHUTTING_DOWN, "Roundhouse is shutting down")
         elif not fact.may_switch and engine.state is not State.READY:
             self._refuse_now(fact, engine, Code.WOULD_SWITCH, f"{fact.model} is {engine.state}, not resident", now)
         elif engine.state is State.FAILED and now < engine.failed_until:
-            self.desk.refuse(fact.ticket, Code.FAILED, engine.failure, engine.failed_until - now)
-        elif self.desk.waiting_by.get(key_of(fact.caller), 0) >= self.bounds.max_waiting_per_key:
+            self.tickets.refuse(fact.ticket, Code.FAILED, engine.failure, engine.failed_until - now)
+        elif self.tickets.waiting_by.get(key_of(fact.caller), 0) >= self.bounds.max_waiting_per_key:
             text = f"{self.bounds.max_waiting_per_key} requests of this key are waiting already"
             self._refuse_now(fact, engine, Code.QUEUE_FULL, text, now)
         elif self.waiting >= self.bounds.max_waiting:
@@ -195,37 +195,37 @@ class Machine:
             wait = self.bounds.max_wait_s if fact.max_wait_s is None else fact.max_wait_s
             engine.dismissed = False
             waiter = Waiter(fact.ticket, now, now + wait, fact.caller, fact.weight)
-            self.desk.enqueue(engine, waiter)
-            self.tracks[engine.device].asked(fact.model, now)
+            self.tickets.enqueue(engine, waiter)
+            self.devices[engine.device].asked(fact.model, now)
             self._decide(engine, now)
             if fact.ticket in engine.waiting:
-                waiter.forecast = self.tracks[engine.device].forecast(engine, now, wait, waiter.place)
+                waiter.forecast = self.devices[engine.device].forecast(engine, now, wait, waiter.place)
 
     def _refuse_now(self, fact: Asked, engine: Engine, code: Code, why: str, now: float) -> None:
         """Refuse a request that would have to wait, and say for how long."""
         forecast = self.forecast(engine, now)
-        self.desk.refuse(fact.ticket, code, f"{why}; the wait would be {forecast}", retry_after(forecast))
+        self.tickets.refuse(fact.ticket, code, f"{why}; the wait would be {forecast}", retry_after(forecast))
 
     def _held(self, fact: Held, now: float) -> None:
         engine = self.engines.get(fact.model)
         if engine is not None and engine.state.serves and not engine.broken:
-            answer = self.desk.callers.answer(fact.caller, fact.model)
+            answer = self.tickets.callers.answer(fact.caller, fact.model)
             engine.admit(fact.ticket, Lease(fact.caller, now, answer))
-            self.desk.place[fact.ticket] = engine
+            self.tickets.place[fact.ticket] = engine
 
     def _gone(self, fact: Gone, now: float) -> None:
         self.counters.backstop_releases += fact.missed
-        engine = self.desk.place.pop(fact.ticket, None)
+        engine = self.tickets.place.pop(fact.ticket, None)
         if engine is None:
             self._command_gone(fact.ticket, now)
             return
         if fact.ticket in engine.waiting:
-            at_once = self.desk.leave(engine, fact.ticket, now)
+            at_once = self.tickets.leave(engine, fact.ticket, now)
             if at_once and not engine.asked_for:
-                self.tracks[engine.device].called_off(engine, now)
+                self.devices[engine.device].called_off(engine, now)
         engine.switches.pop(fact.ticket, None)
         if fact.ticket in engine.leases:
-            self.desk.give_back(engine, fact.ticket, now)
+            self.tickets.give_back(engine, fact.ticket, now)
         self._decide(engine, now)
 
     # --- commands ----------------------------------------------------------------------------
@@ -233,23 +233,23 @@ class Machine:
     def _switch(self, fact: SwitchCommanded, now: float) -> None:
         engine = self.engines.get(fact.model)
         if engine is None:
-            self.desk.refuse(fact.ticket, Code.UNKNOWN, f"no model {fact.model!r} with a launcher")
+            self.tickets.refuse(fact.ticket, Code.UNKNOWN, f"no model {fact.model!r} with a launcher")
         elif self.closing:
-            self.desk.refuse(fact.ticket, Code.SHUTTING_DOWN, "Roundhouse is shutting down")
+            self.tickets.refuse(fact.ticket, Code.SHUTTING_DOWN, "Roundhouse is shutting down")
         elif engine.state is State.READY:
-            self.desk.orders.append(Grant(fact.ticket))
+            self.tickets.orders.append(Grant(fact.ticket))
         else:
             engine.forgive()
             engine.dismissed = False
             if engine.state is State.FAILED:
                 engine.go(State.STOPPED, now, "switch ordered")
             engine.switches[fact.ticket] = now
-            self.desk.place[fact.ticket] = engine
+            self.tickets.place[fact.ticket] = engine
             self._decide(engine, now)
 
     def _unload(self, fact: UnloadCommanded, now: float) -> None:
         if fact.model is not None and fact.model not in self.engines:
-            self.desk.refuse(fact.ticket, Code.UNKNOWN, f"no model {fact.model!r} with a launcher")
+            self.tickets.refuse(fact.ticket, Code.UNKNOWN, f"no model {fact.model!r} with a launcher")
             return
         engines = self.engines.values() if fact.model is None else [self.engines[fact.model]]
         loaded = [e for e in engines if e.state.occupies]
@@ -278,26 +278,26 @@ class Machine:
     def _settle_unloads(self, ticket: Ticket) -> None:
         if self._unloads.get(ticket) == 0:
             del self._unloads[ticket]
-            self.desk.orders.append(Grant(ticket))
+            self.tickets.orders.append(Grant(ticket))
 
     def _shutdown(self, fact: ShutdownCommanded, now: float) -> None:
-        self.desk.closing = True
+        self.tickets.closing = True
         self._shutdowns.append(fact.ticket)
         for engine in self.engines.values():
-            self.desk.refuse_all(engine, Code.SHUTTING_DOWN, "Roundhouse is shutting down")
+            self.tickets.refuse_all(engine, Code.SHUTTING_DOWN, "Roundhouse is shutting down")
             engine.recalled = engine.begun = False
             if engine.state.occupies:
                 engine.unloads[fact.ticket] = fact.force
                 self._hurry(engine, fact.force, now)
-        for track in self.tracks.values():
-            track.decide(now)
+        for device in self.devices.values():
+            device.decide(now)
 
     def _hurry(self, engine: Engine, force: bool, now: float) -> None:
         """It is to end at once, and is on its way out already, or half asleep."""
         if force and engine.state is State.STOPPING:
-            self.desk.orders.append(Stop(engine.model, True, "forced"))
+            self.tickets.orders.append(Stop(engine.model, True, "forced"))
         elif force and engine.state in (State.SLEEPING, State.WAKING):
-            self.tracks[engine.device].stop(engine, now, force=True, reason="forced")
+            self.devices[engine.device].stop(engine, now, force=True, reason="forced")
 
     # --- engines -----------------------------------------------------------------------------
 
@@ -305,20 +305,20 @@ class Machine:
         self, fact: Adopted | Started | Ready | Slept | Woke | Failed | Exited | Stopped, now: float
     ) -> None:
         engine = self.engines[fact.model]
-        track = self.tracks[engine.device]
+        device = self.devices[engine.device]
         match fact:
             case Started(pid=pid):
                 engine.pid = pid
             case Adopted(pid=pid, level=level):
-                self._adopted(engine, track, pid, level, now)
+                self._adopted(engine, device, pid, level, now)
             case Ready(pid=pid, awake=awake):
                 engine.measured.learn("start_s", now - engine.since)
                 engine.holds(awake)
                 engine.pid = pid
-                self._answers(engine, track, now)
+                self._answers(engine, device, now)
             case Woke():
                 engine.measured.learn_level("wake_s", engine.level, now - engine.since)
-                self._answers(engine, track, now)
+                self._answers(engine, device, now)
                 engine.level, engine.sleep_failures = 0, 0
             case Slept(level=level, residual=residual):
                 engine.measured.learn_level("sleep_s", level, now - engine.since)
@@ -328,44 +328,44 @@ class Machine:
             case Failed(text=text) if engine.state in (State.SLEEPING, State.WAKING):
                 self.counters.sleep_failures += 1
                 engine.distrust(now, text)
-                self.desk.orders.append(Alarm(f"{text}; it is stopped, and will be for a while instead of sleeping"))
-                track.stop(engine, now, force=True, reason="it did not sleep or wake")
+                self.tickets.orders.append(Alarm(f"{text}; it is stopped, and will be for a while instead of sleeping"))
+                device.stop(engine, now, force=True, reason="it did not sleep or wake")
             case Failed(text=text, retryable=retryable):
                 self._failed(engine, now, text, retryable)
             case Exited(text=text):
                 self.counters.crashes += 1
-                self.desk.orders.append(Alarm(f"engine {engine.model} ended by itself while {engine.state}: {text}"))
-                self._broken(engine, track, now)
+                self.tickets.orders.append(Alarm(f"engine {engine.model} ended by itself while {engine.state}: {text}"))
+                self._broken(engine, device, now)
             case Stopped():
                 engine.measured.learn("stop_s", now - engine.since)
                 engine.go(State.STOPPED, now, "nothing of it is left")
                 self._off(engine)
 
-    def _broken(self, engine: Engine, track: Track, now: float) -> None:
+    def _broken(self, engine: Engine, device: Device, now: float) -> None:
         """Its process is gone. What is left of it goes as soon as nothing else moves on the device."""
-        self.desk.drop_leases(engine)
+        self.tickets.drop_leases(engine)
         engine.broken = True
         if engine.state.moves:
-            track.stop(engine, now, force=True, reason="its process ended")
+            device.stop(engine, now, force=True, reason="its process ended")
         elif engine.state is State.READY:
             engine.go(State.DRAINING, now, "its process ended")
 
-    def _adopted(self, engine: Engine, track: Track, pid: int, level: int | None, now: float) -> None:
+    def _adopted(self, engine: Engine, device: Device, pid: int, level: int | None, now: float) -> None:
         engine.go(State.READY if level is None else State.ASLEEP, now, "adopted")
         engine.pid, engine.level, engine.used, engine.cold = pid, level or 0, now, False
         engine.pins, engine.recalled = level == 1, False
         if level is None:
-            track.brought, track.settle_until = engine.model, now + SETTLE_S
+            device.brought, device.settle_until = engine.model, now + SETTLE_S
 
-    def _answers(self, engine: Engine, track: Track, now: float) -> None:
+    def _answers(self, engine: Engine, device: Device, now: float) -> None:
         engine.go(State.READY, now, "answers")
         engine.forgive()
         engine.recalled = False
         engine.used = now
         if engine.options.slots is not None:
             engine.collated = set(engine.waiting)
-        track.arrived(now)
-        self.desk.grant_all(engine, now)
+        device.arrived(now)
+        self.tickets.grant_all(engine, now)
 
     def _failed(self, engine: Engine, now: float, text: str, retryable: bool) -> None:
         self.counters.failures += 1
@@ -376,7 +376,7 @@ class Machine:
         else:
             engine.go(State.FAILED, now, text)
             engine.recalled = False
-            self.desk.refuse_all(engine, Code.FAILED, text, engine.failed_until - now)
+            self.tickets.refuse_all(engine, Code.FAILED, text, engine.failed_until - now)
         self._off(engine)
 
     def _off(self, engine: Engine) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from roundhouse.residency.machine.device import Track
+from roundhouse.residency.machine.device import Device
 from roundhouse.residency.machine.engine import Engine
 from roundhouse.residency.machine.machine import Machine
 from roundhouse.residency.machine.states import State
@@ -16,38 +16,38 @@ def _round(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def _phase(track: Track) -> State | None:
+def _phase(device: Device) -> State | None:
     """What the switch under way waits for: the transition of the moment, or else a drain."""
-    states = [engine.state for engine in track.engines]
+    states = [engine.state for engine in device.engines]
     moving = next((state for state in states if state.moves), None)
     return moving or (State.DRAINING if State.DRAINING in states else None)
 
 
-def _device(machine: Machine, track: Track, now: float) -> dict[str, Any]:
-    serving = [e for e in track.engines if e.state.serves]
+def _device(machine: Machine, device: Device, now: float) -> dict[str, Any]:
+    serving = [e for e in device.engines if e.state.serves]
     switching = None
-    phase = _phase(track)
-    if track.switching_since is not None and phase is not None:
-        target = machine.engines.get(track.target or "")
+    phase = _phase(device)
+    if device.switching_since is not None and phase is not None:
+        target = machine.engines.get(device.target or "")
         switching = {
-            "from": track.came_from,
-            "to": track.target,
+            "from": device.came_from,
+            "to": device.target,
             "phase": phase.value,
-            "elapsed_s": _round(now - track.switching_since),
+            "elapsed_s": _round(now - device.switching_since),
             "estimate_s": _round(target.bring_s if target else None),
-            "reason": track.decided.reason,
+            "reason": device.decisions.reason,
         }
     serving.sort(key=lambda engine: engine.used, reverse=True)
     return {
-        "id": track.device,
+        "id": device.name,
         "resident": serving[0].model if serving else None,
         "residents": [engine.model for engine in serving],
         "switching": switching,
-        "decisions": {kind.value: count for kind, count in track.decided.counts.items()},
+        "decisions": {kind.value: count for kind, count in device.decisions.counts.items()},
         "memory": {
-            "capacity": track.ledger.capacity,
-            "for_models": track.ledger.ours,
-            "others": track.ledger.foreign,
+            "capacity": device.ledger.capacity,
+            "for_models": device.ledger.ours,
+            "others": device.ledger.foreign,
         },
     }
 
@@ -87,7 +87,7 @@ def status(machine: Machine, now: float) -> dict[str, Any]:
             "retry_in_s": _round(engine.failed_until - now) if engine.state is State.FAILED else None,
         }
     return {
-        "devices": [_device(machine, track, now) for track in machine.tracks.values()],
+        "devices": [_device(machine, device, now) for device in machine.devices.values()],
         "models": models,
         "counters": asdict(machine.counters),
     }

@@ -37,7 +37,7 @@ class Counters:
 
 
 @dataclass
-class Desk:
+class Tickets:
     """The orders of the fact in hand, and the place of every ticket that waits or holds a lease.
 
     ``closing``: Roundhouse is being stopped, and nothing is brought onto a device any more.

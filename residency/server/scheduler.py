@@ -164,13 +164,13 @@ class Scheduler:
 
     def _tell_reasons(self) -> None:
         """Tell those who watch why a device stays with its model, or leaves it, when that has changed."""
-        for track in self.machine.tracks.values():
-            said = sum(track.decided.counts.values())
-            if said != self._said.get(track.device, 0):
-                self._said[track.device] = said
-                kind, reason = track.decided.kind, track.decided.reason
-                log.debug("event=decided device=%s kind=%s reason=%r", track.device, kind, reason)
-                self._announce({"event": "decided", "device": track.device, "kind": kind, "reason": reason})
+        for device in self.machine.devices.values():
+            said = sum(device.decisions.counts.values())
+            if said != self._said.get(device.name, 0):
+                self._said[device.name] = said
+                kind, reason = device.decisions.kind, device.decisions.reason
+                log.debug("event=decided device=%s kind=%s reason=%r", device.name, kind, reason)
+                self._announce({"event": "decided", "device": device.name, "kind": kind, "reason": reason})
 
     # --- orders --------------------------------------------------------------------------------
 
@@ -233,7 +233,7 @@ class Scheduler:
         """Send an event to the watchers, and to the requests that it concerns."""
         for sink in list(self._watchers):
             sink(event)
-        concerned = {event.get("model"), *(track.target for track in self.machine.tracks.values())}
+        concerned = {event.get("model"), *(device.target for device in self.machine.devices.values())}
         for engine in [e for e in self.machine.engines.values() if e.model in concerned]:
             for ticket in (*engine.waiting, *engine.switches):
                 self._tell(ticket, event)
@@ -259,13 +259,17 @@ class Scheduler:
 
     def _beside(self, model: str) -> int:
         """What the ledger says that everybody else has of the model's device."""
-        track = self.machine.tracks[self._device(model)]
-        return track.booked(self.now, but=model) + track.ledger.foreign
+        device = self.machine.devices[self._device(model)]
+        return device.booked(self.now, but=model) + device.ledger.foreign
 
     def _log_switch(self, model: str) -> None:
-        track = self.machine.tracks[self._device(model)]
+        device = self.machine.devices[self._device(model)]
         log.info(
-            "event=switch device=%s from=%s to=%s reason=%r", track.device, track.came_from, model, track.decided.reason
+            "event=switch device=%s from=%s to=%s reason=%r",
+            device.name,
+            device.came_from,
+            model,
+            device.decisions.reason,
         )
 
     async def _run(self, model: str) -> None:
@@ -375,7 +379,7 @@ class Scheduler:
                 log.warning("event=not_adopted model=%s reason='%s has an engine already'", model, device)
                 await process.stop(force=True)
                 continue
-            if level is None and self.machine.tracks[device].ledger.capacity is None:
+            if level is None and self.machine.devices[device].ledger.capacity is None:
                 taken.add(device)
             self._processes[model] = process
             self._tasks[model] = self._background.start(self._watch(model, process), f"engine {model}")
@@ -389,14 +393,14 @@ class Scheduler:
 
     async def see_others(self) -> None:
         """Look once. To be done before anybody may ask: else a desktop's memory is booked as the first engine's."""
-        for device, track in self.machine.tracks.items():
+        for name, device in self.machine.devices.items():
             begun = self.machine.counters.transitions
-            pids = [p.pids() for model, p in self._processes.items() if self._device(model) == device]
-            foreign = await self._memory.foreign(device, frozenset().union(*pids), track.booked(self.now))
-            if track.moving is not None or self.machine.counters.transitions != begun:
+            pids = [p.pids() for model, p in self._processes.items() if self._device(model) == name]
+            foreign = await self._memory.foreign(name, frozenset().union(*pids), device.booked(self.now))
+            if device.moving is not None or self.machine.counters.transitions != begun:
                 continue  # in the middle of a transition nobody can tell whose memory is whose
-            if foreign is not None and foreign != track.ledger.foreign:
-                self.post(Seen(device, foreign))
+            if foreign is not None and foreign != device.ledger.foreign:
+                self.post(Seen(name, foreign))
 
     async def close(self) -> None:
         """Stop every engine: answers may run for FORCED_SHUTDOWN_S more, then all ends at once."""

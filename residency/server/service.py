@@ -32,7 +32,7 @@ from roundhouse.residency.machine.engine import Options
 from roundhouse.residency.machine.facts import Ticked
 from roundhouse.residency.machine.ledger import Ledger
 from roundhouse.residency.machine.machine import Machine, Model
-from roundhouse.residency.machine.tickets import Desk
+from roundhouse.residency.machine.tickets import Tickets
 from roundhouse.residency.server.control import Control
 from roundhouse.residency.server.journal import Journal
 from roundhouse.residency.server.memory import Memory
@@ -139,14 +139,14 @@ async def serve(listener: socket.socket, settings: Settings) -> int:
         scheduler.post(Ticked())  # what is to be preloaded
         keeping = Tasks(scheduler.fail)
         keeping.start(scheduler.watch_others(), "watch others")
-        keeping.start(_remember(machine.desk), "remember what is learned")
+        keeping.start(_remember(machine.tickets), "remember what is learned")
         keeping.start(_tidy(settings.models), "tidy the home")
         if host is not None:
             keeping.start(host.run(), "engine host")
         yield
         await keeping.cancel()
-        keep_callers(paths.callers(), machine.desk.callers.dump())
-        keep_calibration(paths.calibration(), machine.desk.calibration.dump())
+        keep_callers(paths.callers(), machine.tickets.callers.dump())
+        keep_calibration(paths.calibration(), machine.tickets.calibration.dump())
         if scheduler.broken is None:
             await scheduler.close()
         if journal is not None:
@@ -184,12 +184,12 @@ def _gauge(devices: Sequence[str]) -> Nvml | None:
         return None
 
 
-async def _remember(desk: Desk) -> None:
+async def _remember(tickets: Tickets) -> None:
     """Write down what is learned now and then, for the day on which nobody lets us end in order."""
     while True:
         await asyncio.sleep(REMEMBER_S)
-        await asyncio.to_thread(keep_callers, paths.callers(), desk.callers.dump())
-        await asyncio.to_thread(keep_calibration, paths.calibration(), desk.calibration.dump())
+        await asyncio.to_thread(keep_callers, paths.callers(), tickets.callers.dump())
+        await asyncio.to_thread(keep_calibration, paths.calibration(), tickets.calibration.dump())
 
 
 async def _tidy(models: Iterable[str]) -> None:

@@ -282,6 +282,6 @@ async def test_a_storm_never_overfills_the_card_overlaps_moves_or_cuts_an_answer
         asked = storm.post(lambda t, model=model: SwitchCommanded(t, model), None)  # type: ignore[misc]
         await settle(storm)
         assert storm.scheduler.machine.engines[model].state.serves
-        assert asked not in storm.scheduler.machine.desk.place
+        assert asked not in storm.scheduler.machine.tickets.place
     await storm.scheduler.close()
     assert storm.card.held == {}

@@ -296,7 +296,7 @@ async def test_a_storm_of_requests_that_come_wait_leave_and_crash_leaves_nothing
         results = await asyncio.gather(*(one() for _ in range(1000)))
         assert results.count("served") > 100
         machine = r.scheduler.machine
-        await r.until(lambda: not machine.desk.place and machine.waiting == 0)
+        await r.until(lambda: not machine.tickets.place and machine.waiting == 0)
         assert client.held == 0
         await client.aclose()
 

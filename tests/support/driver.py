@@ -38,7 +38,7 @@ class Driver:
         ticket = Ticket(self.tickets)
         fact = Asked(ticket, model, **{"caller": f"caller {ticket}", **more})  # type: ignore[arg-type]
         if stays:
-            self.machine.desk.callers.haste.waited(key_of(fact.caller), model, HOLD_S, left=False)
+            self.machine.tickets.callers.haste.waited(key_of(fact.caller), model, HOLD_S, left=False)
         return ticket, self(fact, after)
 
     def ready(self, model: str, after: float = 0.0) -> list[Order]:

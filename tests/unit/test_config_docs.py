@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from roundhouse.cli.main import COMMANDS
 from roundhouse.config import litellm_rules, paths, schema_export
 from roundhouse.config.load import load_settings, read_yaml
-from roundhouse.config.schema import CommandLauncher, Device, ResidencySettings, VllmLauncher
+from roundhouse.config.schema import CommandLauncher, DeviceSettings, ResidencySettings, VllmLauncher
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def test_the_schema_refuses_unknown_keys_of_ours() -> None:
         jsonschema.validate(document, schema_export.schema())
 
 
-@pytest.mark.parametrize("model", [Device, ResidencySettings, VllmLauncher, CommandLauncher])
+@pytest.mark.parametrize("model", [DeviceSettings, ResidencySettings, VllmLauncher, CommandLauncher])
 def test_every_key_is_documented(model: type[BaseModel]) -> None:
     missing = [name for name in model.model_fields if f"| `{name}` |" not in DOCS]
     assert not missing

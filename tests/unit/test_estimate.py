@@ -44,7 +44,7 @@ def played(workload: Workload) -> list[tuple[Forecast, float]]:
 
     def build(simulation: Simulation) -> Ours:
         ours = Ours(simulation)
-        ours.machine.desk.calibration = calibration
+        ours.machine.tickets.calibration = calibration
         return ours
 
     Simulation(workload, build).run()
@@ -187,9 +187,9 @@ def test_of_a_model_that_was_never_measured_nothing_is_expected() -> None:
 
 def test_a_request_that_is_let_in_at_once_is_told_nothing_and_teaches_nothing() -> None:
     machine = ready()
-    before = machine.desk.calibration.stated
+    before = machine.tickets.calibration.stated
     assert machine.handle(Asked(Ticket(1), "a"), 100.0) == [Grant(Ticket(1))]
-    assert machine.desk.calibration.stated == before
+    assert machine.tickets.calibration.stated == before
 
 
 def test_a_refusal_says_for_how_long_one_would_have_to_wait_and_retry_after_is_the_same() -> None:
@@ -269,4 +269,4 @@ def test_what_are_no_errors_is_refused(broken: Any) -> None:
 
 def test_a_machine_goes_on_with_the_errors_that_it_is_given() -> None:
     calibration = Calibration()
-    assert Machine.of({"a": "gpu0"}, ["gpu0"], calibration=calibration).desk.calibration is calibration
+    assert Machine.of({"a": "gpu0"}, ["gpu0"], calibration=calibration).tickets.calibration is calibration

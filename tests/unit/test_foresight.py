@@ -107,7 +107,7 @@ def waits(run: Simulation) -> list[float]:
 
 def foreseen(run: Simulation) -> int:
     assert isinstance(run.router, Ours)
-    return sum(track.decided.counts[Kind.FORESIGHT] for track in run.router.machine.tracks.values())
+    return sum(device.decisions.counts[Kind.FORESIGHT] for device in run.router.machine.devices.values())
 
 
 @pytest.mark.parametrize("models", ["AB", "ABC"])

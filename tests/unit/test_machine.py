@@ -157,7 +157,7 @@ def test_who_made_way_does_not_come_back_before_the_one_it_made_way_for(drive: D
     holder, _ = drive.ask("a")
     drive.ready("a")
     drive.ask("b")
-    drive.machine.tracks["gpu0"].owed = 1000.0  # long enough
+    drive.machine.devices["gpu0"].owed = 1000.0  # long enough
     drive.tick()
     assert drive.state("a") is State.DRAINING
     for _ in range(9):
@@ -240,7 +240,7 @@ def test_a_request_that_vanishes_within_a_second_costs_the_resident_nothing(driv
         assert drive.state("a") is State.READY
     holder, orders = drive.ask("a")
     assert orders == [Grant(holder)]
-    decided = drive.machine.tracks["gpu0"].decided
+    decided = drive.machine.devices["gpu0"].decisions
     assert decided.counts[Kind.HOLD] >= 1
     assert decided.counts[Kind.DRY] == 0
 
@@ -256,7 +256,7 @@ def test_who_stays_waits_a_second_longer_the_first_time_and_then_no_more(drive: 
     drive(Gone(ticket))
     drive.bring("a")
     drive.ask("b", after=30.0, stays=False, caller="editor")
-    assert drive.machine.tracks["gpu0"].decided.counts[Kind.HOLD] == 1
+    assert drive.machine.devices["gpu0"].decisions.counts[Kind.HOLD] == 1
 
 
 def test_who_is_known_to_stay_goes_before_who_has_only_just_come(drive: Driver) -> None:
@@ -585,7 +585,7 @@ def test_the_reason_for_a_switch_is_not_that_for_which_somebody_stayed_who_is_go
         drive.ask("a")
         drive.ready("a", after=10)
         drive.ask("b")
-        decided = drive.machine.tracks["gpu0"].decided
+        decided = drive.machine.devices["gpu0"].decisions
         assert "gate shuts in" in decided.reason
         drive(ended)
         assert Start("b") in drive(Stopped("a"))
@@ -594,7 +594,7 @@ def test_the_reason_for_a_switch_is_not_that_for_which_somebody_stayed_who_is_go
 
 def test_what_was_decided_has_a_kind_once_something_was() -> None:
     drive = Driver()
-    decided = drive.machine.tracks["gpu0"].decided
+    decided = drive.machine.devices["gpu0"].decisions
     drive.ask("a")
     assert decided.kind is None
     drive.ready("a", after=10)
@@ -607,7 +607,7 @@ def test_what_was_decided_has_a_kind_once_something_was() -> None:
 def test_the_reason_for_a_switch_is_not_that_of_another_model(drive: Driver) -> None:
     drive.bring("a")
     drive.ask("b")
-    decided = drive.machine.tracks["gpu0"].decided
+    decided = drive.machine.devices["gpu0"].decisions
     for_b = decided.reason
     drive(SwitchCommanded(Ticket(90), "c"))
     assert drive(Stopped("a")) == [Start("c")]

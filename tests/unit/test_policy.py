@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from roundhouse.residency.learned.pauses import Return
-from roundhouse.residency.machine.decisions import Decided
+from roundhouse.residency.machine.decisions import DecisionLog
 from roundhouse.residency.machine.policy import Decision, Demand, Kind, Resident, decide, last_moment
 
 NOW = 100.0
@@ -86,7 +86,7 @@ def test_each_decision_has_its_kind() -> None:
 
 
 def test_while_it_drains_the_reason_is_the_one_for_which_it_does_and_what_goes_on_counts_once() -> None:
-    decided = Decided()
+    decided = DecisionLog()
     for kind, reason in [(Kind.OPEN, "1 s"), (Kind.OPEN, "0 s"), (Kind.GATE, "its turn"), (Kind.DRAINING, "drains")]:
         decided.note(Decision(kind, "b", NOW, reason))
     decided.wanted("b")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from roundhouse.config.schema import Device
+from roundhouse.config.schema import DeviceSettings
 from roundhouse.config.wsl import in_wsl
 from roundhouse.launchers.process.environment import engine_environment
 from roundhouse.launchers.vllm.environment import variables
@@ -83,7 +83,7 @@ def test_exact_pinning_is_off_until_asked_for_and_keeps_the_user_s_settings(
 
 
 def test_more_of_the_card_stays_free_where_windows_shares_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Device().kept_free == 512 * MIB
+    assert DeviceSettings().kept_free == 512 * MIB
     kernel(monkeypatch, WSL)
-    assert Device().kept_free == 1024 * MIB
-    assert Device(reserve="0").kept_free == 0  # type: ignore[arg-type]
+    assert DeviceSettings().kept_free == 1024 * MIB
+    assert DeviceSettings(reserve="0").kept_free == 0  # type: ignore[arg-type]
