@@ -77,7 +77,7 @@ class Sleeper(Protocol):
         """Return if it answers the probe as ``expected``."""
 
 
-class Engine(Protocol):
+class EngineProcess(Protocol):
     """A running engine."""
 
     @property
@@ -132,12 +132,12 @@ class Launcher(Protocol):
     async def prepare(self) -> None:
         """Do ahead of a start what needs nothing of the device. Cancellable; nothing depends on it."""
 
-    async def start(self, report: Callable[[Progress], None]) -> Engine:
+    async def start(self, report: Callable[[Progress], None]) -> EngineProcess:
         """Start and return when it answers.
 
         Raises:
             LaunchError: it could not be started; nothing of it is left. The same holds on cancellation.
         """
 
-    async def adopt(self) -> Engine | None:
+    async def adopt(self) -> EngineProcess | None:
         """Take over a healthy engine that an earlier process left, or end what it left and return ``None``."""

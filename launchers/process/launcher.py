@@ -10,7 +10,7 @@ from contextlib import suppress
 from roundhouse.config import paths
 from roundhouse.config.schema import ModelEntry
 from roundhouse.footprint.need import Footprint
-from roundhouse.launchers.base import Engine, LaunchError, Progress
+from roundhouse.launchers.base import EngineProcess, LaunchError, Progress
 from roundhouse.launchers.process.child import Child, Spec
 from roundhouse.launchers.process.loopback import loopback_client
 from roundhouse.launchers.process.readiness import healthy, launch
@@ -56,11 +56,11 @@ class ProcessLauncher:
     async def prepare(self) -> None:
         """Nothing is known of what a command reads."""
 
-    async def start(self, report: Callable[[Progress], None]) -> Engine:
+    async def start(self, report: Callable[[Progress], None]) -> EngineProcess:
         """Start the engine and return it once it answers. Raises LaunchError."""
         return await launch(self.spec(), report)
 
-    async def adopt(self) -> Engine | None:
+    async def adopt(self) -> EngineProcess | None:
         """Take over the recorded engine if it is of this configuration and healthy; else end what is left of it."""
         record = read_record(paths.engine_records(), self._entry.name)
         if record is None:

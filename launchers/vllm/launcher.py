@@ -20,7 +20,7 @@ from roundhouse.footprint import estimate
 from roundhouse.footprint.card import CardError, card_bytes
 from roundhouse.footprint.estimate import FilesError, FlagsError
 from roundhouse.footprint.need import Footprint
-from roundhouse.launchers.base import Engine, LaunchError, Progress, SleepError
+from roundhouse.launchers.base import EngineProcess, LaunchError, Progress, SleepError
 from roundhouse.launchers.process.child import Spec
 from roundhouse.launchers.process.environment import engine_environment, expand
 from roundhouse.launchers.process.file_names import log_name
@@ -71,7 +71,7 @@ class VllmProcess(ProcessLauncher):
             if folder is not None:
                 await read_ahead(folder)
 
-    async def start(self, report: Callable[[Progress], None]) -> Engine:
+    async def start(self, report: Callable[[Progress], None]) -> EngineProcess:
         """Start the server and return it once it answers: from the host if that works. Raises LaunchError."""
         spec = self.spec()
         engine = await self._started(spec, report)
@@ -79,7 +79,7 @@ class VllmProcess(ProcessLauncher):
             await self._take_first_prompt(spec, engine)
         return engine
 
-    async def _take_first_prompt(self, spec: Spec, engine: Engine) -> None:
+    async def _take_first_prompt(self, spec: Spec, engine: EngineProcess) -> None:
         """Ask it something of a common length, for 25 to 40 ms.
 
         The AMX kernel of vLLM 0.32 for the CPU dies (SIGILL) of a prompt of up to some four tokens, "Hi" for an
@@ -93,7 +93,7 @@ class VllmProcess(ProcessLauncher):
             await asyncio.shield(engine.stop(force=True))
             raise
 
-    async def _started(self, spec: Spec, report: Callable[[Progress], None]) -> Engine:
+    async def _started(self, spec: Spec, report: Callable[[Progress], None]) -> EngineProcess:
         began = time.monotonic()
         try:
             return await self._forked(spec, report)
@@ -107,7 +107,7 @@ class VllmProcess(ProcessLauncher):
         self._longest_s = max(self._longest_s or 0.0, time.monotonic() - began)
         return engine
 
-    async def _forked(self, spec: Spec, report: Callable[[Progress], None]) -> Engine:
+    async def _forked(self, spec: Spec, report: Callable[[Progress], None]) -> EngineProcess:
         """From the host. Raises HostError if it cannot or does not work, LaunchError if the engine was killed."""
         host = self._host
         if host is None:

@@ -32,7 +32,7 @@ LEAST_S = 0.25
 """Waits shorter than this count as this: nobody notices, and factors between milliseconds say nothing."""
 
 
-class Kind(StrEnum):
+class WaitKind(StrEnum):
     """What a request waits for, which is what the error of a guess depends on."""
 
     SLOT = "a slot"
@@ -40,16 +40,16 @@ class Kind(StrEnum):
     SWITCH = "its turn"
 
 
-PRIOR: dict[Kind, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    Kind.SLOT: (
+PRIOR: dict[WaitKind, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    WaitKind.SLOT: (
         (0.53, 0.81, 0.96, 1.02, 1.16, 1.35, 1.58, 1.88, 2.3, 4.26),
         (0.52, 0.78, 0.92, 1.0, 1.12, 1.28, 1.48, 1.76, 2.17, 3.6),
     ),
-    Kind.START: (
+    WaitKind.START: (
         (0.84, 0.96, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0),
         (0.84, 0.96, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0),
     ),
-    Kind.SWITCH: (
+    WaitKind.SWITCH: (
         (0.64, 0.95, 1.0, 1.02, 1.08, 1.18, 1.34, 1.59, 1.98, 3.19),
         (0.25, 0.48, 0.64, 0.78, 0.91, 0.98, 1.0, 1.05, 1.24, 1.78),
     ),
@@ -62,7 +62,7 @@ Of ``bench.generate``'s workloads 1000 to 1149, each weighing as the root of its
 class Guess:
     """From when until when the wait may end as far as can be computed: seconds from now."""
 
-    kind: Kind
+    kind: WaitKind
     soonest_s: float
     latest_s: float
 
@@ -132,7 +132,7 @@ class _Window:
 class _Errors:
     """Of one kind of guess."""
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: WaitKind) -> None:
         self.soonest, self.latest = map(_Window, PRIOR[kind])
         self.missed = 1.0 - COVER
         self.learned_at = -inf
@@ -175,7 +175,7 @@ class Calibration:
 
     stated: int = 0
     held: int = 0
-    _errors: dict[Kind, _Errors] = field(default_factory=lambda: {kind: _Errors(kind) for kind in Kind})
+    _errors: dict[WaitKind, _Errors] = field(default_factory=lambda: {kind: _Errors(kind) for kind in WaitKind})
 
     def dump(self) -> dict[str, Any]:
         """The errors, as JSON: factors by kind of guess. What is counted is of this process, and not in it."""

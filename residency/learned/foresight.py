@@ -45,7 +45,7 @@ class Next:
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class Foreseen:
     """A model to bring on, for whom, in how many seconds it will be asked for; what is gained, and may be lost."""
 
     model: str
@@ -63,14 +63,14 @@ class Guess:
 
 def guess(
     costs: Mapping[str, float], there: Iterable[str], nexts: Iterable[Next], surprises: Mapping[str, float]
-) -> Guess | None:
+) -> Foreseen | None:
     """The model that it pays most to bring on, if it pays for any.
 
     ``costs``: seconds to bring each model on; ``there``: who would have to leave; ``surprises``: how many requests a
     second come for each model that nobody could have foreseen.
     """
     residents, expected = set(there), list(nexts)
-    best: Guess | None = None
+    best: Foreseen | None = None
     for model in sorted({it.model for it in expected} - residents):
         cost = costs[model]
         mine = [it for it in expected if it.model == model]
@@ -83,7 +83,7 @@ def guess(
         if gain <= max(SAFE * loss, LEAST * cost, LEAST_S):
             continue
         if best is None or gain - loss > best.gain_s - best.loss_s:
-            best = Guess(model, soonest.caller, soonest.in_s, gain, loss)
+            best = Foreseen(model, soonest.caller, soonest.in_s, gain, loss)
     return best
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import ceil, inf
 from typing import Protocol
 
-from roundhouse.residency.learned.calibration import Forecast, Guess, Kind
+from roundhouse.residency.learned.calibration import Forecast, Guess, WaitKind
 from roundhouse.residency.machine import policy
 from roundhouse.residency.machine.engine import Engine
 from roundhouse.residency.machine.states import State
@@ -145,13 +145,13 @@ def guess(engine: Engine, it: Before, place: int, now: float) -> Guess:
     slots, service = engine.options.slots, engine.answer_s
     if engine.state is State.READY:
         own = 0.0 if slots is None else (place + 1) / slots * service
-        return Guess(Kind.SLOT, own, own if own <= it.stays_s else own + it.round_s)
+        return Guess(WaitKind.SLOT, own, own if own <= it.stays_s else own + it.round_s)
     own = 0.0 if slots is None else place // slots * service
     if engine.state in COMING:
         soonest, latest = _comes_in_s(engine, it.cost_s, now)
-        return Guess(Kind.START, own + soonest, own + latest)
+        return Guess(WaitKind.START, own + soonest, own + latest)
     own += it.ahead_s + it.cost_s
-    return Guess(Kind.SWITCH, own + it.answers_s, own + max(it.answers_s, it.stays_s) + it.visits_s + it.late_s)
+    return Guess(WaitKind.SWITCH, own + it.answers_s, own + max(it.answers_s, it.stays_s) + it.visits_s + it.late_s)
 
 
 @dataclass

@@ -11,8 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from roundhouse.launchers.base import Engine as Process
-from roundhouse.launchers.base import Launcher, LaunchError, Progress, SleepError
+from roundhouse.launchers.base import EngineProcess, Launcher, LaunchError, Progress, SleepError
 from roundhouse.residency.machine import snapshot
 from roundhouse.residency.machine.facts import (
     Adopted,
@@ -82,7 +81,7 @@ class Scheduler:
         self._sinks: dict[Ticket, Sink] = {}
         self._watchers: set[Sink] = set()
         self._said: dict[str, int] = {}  # how many decisions of each device were told
-        self._processes: dict[str, Process] = {}
+        self._processes: dict[str, EngineProcess] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._moves: dict[str, asyncio.Task[None]] = {}  # falling asleep, or waking
         self._stops: dict[str, asyncio.Task[None]] = {}
@@ -296,7 +295,7 @@ class Scheduler:
         self._announce({"event": "ready", "model": model})
         await self._watch(model, process)
 
-    async def _watch(self, model: str, process: Process) -> None:
+    async def _watch(self, model: str, process: EngineProcess) -> None:
         exit_ = await process.exited()
         log.error("event=exited model=%s text=%r", model, exit_.text)
         self.post(Exited(model, exit_.text))

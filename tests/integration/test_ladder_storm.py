@@ -9,7 +9,7 @@ from collections.abc import Callable, Set
 import pytest
 
 from roundhouse.footprint.need import GIB, MIB, Footprint
-from roundhouse.launchers.base import Engine, EngineExit, LaunchError, Progress, SleepError
+from roundhouse.launchers.base import EngineExit, EngineProcess, LaunchError, Progress, SleepError
 from roundhouse.residency.codes import Code
 from roundhouse.residency.machine.device import Bounds
 from roundhouse.residency.machine.engine import Options
@@ -144,7 +144,7 @@ class StormLauncher:
     async def prepare(self) -> None:
         await self.card.turns()
 
-    async def start(self, report: Callable[[Progress], None]) -> Engine:
+    async def start(self, report: Callable[[Progress], None]) -> EngineProcess:
         self.card.begin(f"{self.name} starts")
         self.pids.append(pid := len(self.pids) + 1)
         try:
@@ -161,7 +161,7 @@ class StormLauncher:
         self.engine = StormEngine(self, pid)
         return self.engine
 
-    async def adopt(self) -> Engine | None:
+    async def adopt(self) -> EngineProcess | None:
         return None
 
 

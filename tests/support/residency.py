@@ -12,7 +12,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from roundhouse.footprint.need import Footprint
-from roundhouse.launchers.base import Engine, EngineExit, LaunchError, Progress
+from roundhouse.launchers.base import EngineExit, EngineProcess, LaunchError, Progress
 from roundhouse.residency.machine.device import Bounds
 from roundhouse.residency.machine.machine import Machine
 from roundhouse.residency.server.control import Control
@@ -85,7 +85,7 @@ class FakeLauncher:
     async def prepare(self) -> None:
         self.prepares += 1
 
-    async def start(self, report: Callable[[Progress], None]) -> Engine:
+    async def start(self, report: Callable[[Progress], None]) -> EngineProcess:
         self.starts += 1
         self.alive = True
         report(Progress("loading weights", 50.0))
@@ -100,7 +100,7 @@ class FakeLauncher:
         self.engine = FakeEngine(self, self.pid)
         return self.engine
 
-    async def adopt(self) -> Engine | None:
+    async def adopt(self) -> EngineProcess | None:
         if not self.adoptable:
             return None
         self.alive = True

@@ -16,7 +16,7 @@ from roundhouse.bench.generate import generate
 from roundhouse.bench.policies.ours import Ours
 from roundhouse.bench.simulation import Simulation
 from roundhouse.bench.workload import Workload, load
-from roundhouse.residency.learned.calibration import WINDOW, Calibration, Forecast, Guess, Kind
+from roundhouse.residency.learned.calibration import WINDOW, Calibration, Forecast, Guess, WaitKind
 from roundhouse.residency.machine.device import Bounds
 from roundhouse.residency.machine.engine import Measured, Options
 from roundhouse.residency.machine.estimate import retry_after
@@ -104,8 +104,8 @@ def test_the_start_under_way_is_what_is_left_of_it_and_the_turns_for_a_slot() ->
     machine.handle(Asked(Ticket(1), "b"), 100.0)
     machine.handle(Ticked(), machine.wake_at() or 0.0)  # it has stayed
     machine.handle(Stopped("a"), 101.0)
-    assert guessed(machine, 2, "b", 106.0) == Guess(Kind.START, 15.0, 15.0)
-    assert guessed(machine, 3, "b", 106.0) == Guess(Kind.START, 25.0, 25.0)  # two are before it, for two slots
+    assert guessed(machine, 2, "b", 106.0) == Guess(WaitKind.START, 15.0, 15.0)
+    assert guessed(machine, 3, "b", 106.0) == Guess(WaitKind.START, 25.0, 25.0)  # two are before it, for two slots
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["measured", "never seen"])
@@ -154,7 +154,7 @@ def test_who_waits_for_another_model_waits_for_the_answers_or_the_gate_and_for_t
     machine = ready()
     machine.handle(Asked(Ticket(1), "a"), 100.0)
     second = guessed(machine, 2, "b", 104.0)
-    assert second.kind is Kind.SWITCH
+    assert second.kind is WaitKind.SWITCH
     assert second.soonest_s == 6.0 + 20.0  # the rest of the answer, the switch
     gate = machine.wake_at()
     assert gate is not None
@@ -207,7 +207,7 @@ def test_a_refusal_says_for_how_long_one_would_have_to_wait_and_retry_after_is_t
 
 
 def test_intervals_follow_what_waits_turn_out_to_be() -> None:
-    calibration, guess = Calibration(), Guess(Kind.SWITCH, 10.0, 10.0)
+    calibration, guess = Calibration(), Guess(WaitKind.SWITCH, 10.0, 10.0)
     for i in range(200):
         calibration.learn(calibration.forecast(guess, 300.0), 50.0 + i % 3, float(i))
     forecast = calibration.forecast(guess, 300.0)
@@ -217,24 +217,24 @@ def test_intervals_follow_what_waits_turn_out_to_be() -> None:
 
 
 def test_those_who_are_let_in_together_are_one_error_and_not_a_hundred() -> None:
-    calibration, guess = Calibration(), Guess(Kind.SWITCH, 10.0, 10.0)
+    calibration, guess = Calibration(), Guess(WaitKind.SWITCH, 10.0, 10.0)
     for _ in range(500):
         calibration.learn(calibration.forecast(guess, 300.0), 200.0, 1.0)
     assert calibration.forecast(guess, 300.0).low_s < 10.0
 
 
 def test_no_interval_is_longer_than_anybody_waits() -> None:
-    forecast = Calibration().forecast(Guess(Kind.SLOT, 100.0, 400.0), 120.0)
+    forecast = Calibration().forecast(Guess(WaitKind.SLOT, 100.0, 400.0), 120.0)
     assert 0.0 <= forecast.low_s <= (forecast.expected_s or 0.0) <= forecast.high_s == 120.0
 
 
 def test_errors_are_kept_over_restarts_and_the_counts_and_the_clock_of_the_process_are_not() -> None:
-    calibration, guess = Calibration(), Guess(Kind.SWITCH, 10.0, 30.0)
+    calibration, guess = Calibration(), Guess(WaitKind.SWITCH, 10.0, 30.0)
     for i in range(WINDOW + 20):
         calibration.learn(calibration.forecast(guess, 300.0), 10.0 + i, float(i))
     known = Calibration.load(json.loads(json.dumps(calibration.dump())))
     assert (known.stated, known.held) == (0, 0)
-    for kind in Kind:
+    for kind in WaitKind:
         before, after = (it.forecast(Guess(kind, 10.0, 30.0), inf) for it in (calibration, known))
         assert (after.low_s, after.high_s) == pytest.approx((before.low_s, before.high_s))
     for i in range(WINDOW):  # the same clock values count again, and the oldest errors go first

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from roundhouse.footprint.need import GIB, Footprint
-from roundhouse.residency.learned.calibration import Calibration, Guess, Kind
+from roundhouse.residency.learned.calibration import Calibration, Guess, WaitKind
 from roundhouse.residency.learned.callers import Callers
 from roundhouse.residency.machine.engine import Engine, Measured
 from roundhouse.residency.server.store import (
@@ -113,7 +113,7 @@ def test_callers_are_known_again_and_a_broken_file_is_begun_anew(path: Path, cap
 def test_errors_of_estimates_are_known_again_and_a_broken_file_is_begun_anew(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    calibration, guess, anew = Calibration(), Guess(Kind.SWITCH, 10.0, 20.0), Calibration()
+    calibration, guess, anew = Calibration(), Guess(WaitKind.SWITCH, 10.0, 20.0), Calibration()
     for moment in range(50):
         calibration.learn(calibration.forecast(guess, 300.0), 40.0, float(moment))
     keep_calibration(path, calibration.dump())
