@@ -8,7 +8,7 @@ from math import inf
 from roundhouse.bench.simulation import Request, Simulation
 from roundhouse.config.key_metadata import Priority
 from roundhouse.residency.learned.callers import Callers
-from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.bounds import Bounds
 from roundhouse.residency.machine.engine import Measured, Options
 from roundhouse.residency.machine.facts import (
     Asked,

@@ -19,11 +19,12 @@ from roundhouse.residency.learned.durations import smoothed
 from roundhouse.residency.learned.haste import HOLD_S
 from roundhouse.residency.learned.pauses import Return
 from roundhouse.residency.machine import ledger, policy
+from roundhouse.residency.machine.bounds import Bounds, Ram
 from roundhouse.residency.machine.decisions import DecisionLog
 from roundhouse.residency.machine.engine import Engine
 from roundhouse.residency.machine.estimate import UNMEASURED_S, Outlook, retry_after
 from roundhouse.residency.machine.facts import Alarm, Prepare, Sleep, Start, Stop, Wake
-from roundhouse.residency.machine.idle import Idle
+from roundhouse.residency.machine.idle import Bring, Idle, ReadAhead, Rest
 from roundhouse.residency.machine.ledger import Holder, Leave, Ledger
 from roundhouse.residency.machine.states import State
 from roundhouse.residency.machine.tickets import Tickets
@@ -34,34 +35,6 @@ may come and go in that time: weighing who comes back costs half a millisecond."
 
 FULL_RETRY_S = 30.0
 """``Retry-After`` for a model that does not fit because of what others use of the device now."""
-
-
-@dataclass
-class Bounds:
-    """The configured limits: seconds, and a number of requests.
-
-    ``foresight``: whether models come before they are asked for. Without ``refuse_late`` those who are past their bound
-    go on waiting: for comparisons of the same requests.
-    """
-
-    max_wait_s: float = 300.0
-    drain_timeout_s: float = 900.0
-    max_waiting: int = 1000
-    max_waiting_per_key: int = 500
-    refuse_late: bool = True
-    foresight: bool = True
-
-
-@dataclass
-class Ram:
-    """The RAM that sleepers' weights are pinned in, over all devices: its ``budget`` in bytes, and who pins."""
-
-    budget: int | None = None
-    engines: Sequence[Engine] = ()
-
-    def pinned_beside(self, engine: Engine) -> int:
-        """Bytes that engines other than this one have pinned: vLLM keeps them after waking, too."""
-        return ledger.pinned(it.footprint for it in self.engines if it.pins and it is not engine)
 
 
 @dataclass
@@ -187,10 +160,23 @@ class Device:
             self.left.clear()
             self.decisions.over()
             self.reopen(self.engines, now)
-            self.idle.decide(now)
+            self._spend_idle_time(now)
             return
         engine, leaves, demands = found
         self.make_way(engine, leaves, demands, now)
+
+    def _spend_idle_time(self, now: float) -> None:
+        """Nobody waits: do what the rules of idle hours want."""
+        match self.idle.decide(now):
+            case Rest(engine=engine, level=level, reason=reason):
+                self.leave(engine, level, now, force=False, reason=reason)
+            case Bring(engine=engine, leaves=leaves, decision=decision):
+                engine.recalled = True
+                if decision is not None:
+                    self.decisions.note(decision)  # also where nobody has to leave
+                self.make_way(engine, leaves, [self.demand(engine, now)], now, decision)
+            case ReadAhead(model=model):
+                self.prepare(model)
 
     def _clear(self, now: float) -> bool:
         """Whether an engine that has crashed, or that a command takes off the device, has begun to leave."""

@@ -15,7 +15,8 @@ from roundhouse.footprint.need import Footprint
 from roundhouse.residency.codes import Code
 from roundhouse.residency.learned.calibration import Calibration, Forecast
 from roundhouse.residency.learned.callers import Callers
-from roundhouse.residency.machine.device import Bounds, Device, Ram
+from roundhouse.residency.machine.bounds import Bounds, Ram
+from roundhouse.residency.machine.device import Device
 from roundhouse.residency.machine.engine import Engine, Lease, Measured, Options, Waiter
 from roundhouse.residency.machine.estimate import retry_after
 from roundhouse.residency.machine.facts import (

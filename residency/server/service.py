@@ -27,7 +27,7 @@ from roundhouse.launchers.process.records import sweep
 from roundhouse.launchers.registry import build_launcher
 from roundhouse.launchers.vllm import compiled
 from roundhouse.launchers.vllm.launcher import build_host
-from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.bounds import Bounds
 from roundhouse.residency.machine.engine import Options
 from roundhouse.residency.machine.facts import Ticked
 from roundhouse.residency.machine.ledger import Ledger

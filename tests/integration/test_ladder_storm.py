@@ -11,7 +11,7 @@ import pytest
 from roundhouse.footprint.need import GIB, MIB, Footprint
 from roundhouse.launchers.base import EngineExit, EngineProcess, LaunchError, Progress, SleepError
 from roundhouse.residency.codes import Code
-from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.bounds import Bounds
 from roundhouse.residency.machine.engine import Options
 from roundhouse.residency.machine.facts import Asked, Fact, Gone, Seen, SwitchCommanded, Ticked, Ticket, UnloadCommanded
 from roundhouse.residency.machine.ledger import Ledger

@@ -14,7 +14,7 @@ from roundhouse.launchers.base import LaunchError
 from roundhouse.residency.client.http import http_client
 from roundhouse.residency.client.leases import LeaseClient
 from roundhouse.residency.codes import Refused
-from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.bounds import Bounds
 from roundhouse.residency.machine.states import State
 from tests.support.residency import Residency, residency
 

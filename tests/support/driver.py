@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from roundhouse.footprint.need import GIB, Footprint
 from roundhouse.residency.learned.haste import HOLD_S
-from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.bounds import Bounds
 from roundhouse.residency.machine.engine import Options
 from roundhouse.residency.machine.facts import Asked, Fact, Gone, Order, Ready, Slept, Stopped, Ticked, Ticket, Woke
 from roundhouse.residency.machine.invariants import check

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 
 from roundhouse.footprint.need import Footprint
 from roundhouse.launchers.base import EngineExit, EngineProcess, LaunchError, Progress
-from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.bounds import Bounds
 from roundhouse.residency.machine.machine import Machine
 from roundhouse.residency.server.control import Control
 from roundhouse.residency.server.scheduler import Scheduler

@@ -17,7 +17,7 @@ from roundhouse.bench.policies.ours import Ours
 from roundhouse.bench.simulation import Simulation
 from roundhouse.bench.workload import Workload, load
 from roundhouse.residency.learned.calibration import WINDOW, Calibration, Forecast, Guess, WaitKind
-from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.bounds import Bounds
 from roundhouse.residency.machine.engine import Measured, Options
 from roundhouse.residency.machine.estimate import retry_after
 from roundhouse.residency.machine.facts import Asked, Gone, Grant, Ready, Refuse, Stopped, Ticked, Ticket

@@ -6,7 +6,7 @@ import pytest
 
 from roundhouse.residency.codes import Code
 from roundhouse.residency.learned.haste import Haste
-from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.bounds import Bounds
 from roundhouse.residency.machine.engine import Options
 from roundhouse.residency.machine.facts import (
     Adopted,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from roundhouse.footprint.need import GIB, Footprint
-from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.bounds import Bounds
 from roundhouse.residency.machine.engine import Options
 from roundhouse.residency.machine.facts import (
     Asked,

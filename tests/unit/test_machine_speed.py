@@ -6,7 +6,7 @@ from collections import deque
 from heapq import heappop, heappush
 from time import perf_counter
 
-from roundhouse.residency.machine.device import Bounds
+from roundhouse.residency.machine.bounds import Bounds
 from roundhouse.residency.machine.engine import Measured
 from roundhouse.residency.machine.facts import Asked, Fact, Gone, Grant, Ready, Start, Stop, Stopped, Ticked, Ticket
 from roundhouse.residency.machine.machine import Machine, Model
