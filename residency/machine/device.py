@@ -15,10 +15,10 @@ from math import inf
 from roundhouse.footprint.need import GIB
 from roundhouse.residency.codes import Code
 from roundhouse.residency.learned.calibration import Forecast
-from roundhouse.residency.learned.durations import smoothed
 from roundhouse.residency.learned.haste import HOLD_S
 from roundhouse.residency.learned.pauses import Return
 from roundhouse.residency.machine import ledger, policy
+from roundhouse.residency.machine.account import Account
 from roundhouse.residency.machine.bounds import Bounds, Ram
 from roundhouse.residency.machine.decisions import DecisionLog
 from roundhouse.residency.machine.engine import Engine
@@ -27,6 +27,7 @@ from roundhouse.residency.machine.facts import Alarm, Prepare, Sleep, Start, Sto
 from roundhouse.residency.machine.idle import Bring, Idle, ReadAhead, Rest
 from roundhouse.residency.machine.ledger import Holder, Leave, Ledger
 from roundhouse.residency.machine.states import State
+from roundhouse.residency.machine.switch import Switch
 from roundhouse.residency.machine.tickets import Tickets
 
 LOOK_S = 0.02
@@ -39,7 +40,7 @@ FULL_RETRY_S = 30.0
 
 @dataclass
 class Device:
-    """A device, its engines, and the switch under way."""
+    """A device, its engines, the switch under way, and the account of those who wait for others."""
 
     name: str
     engines: list[Engine]
@@ -47,23 +48,13 @@ class Device:
     bounds: Bounds
     ram: Ram
     ledger: Ledger = field(default_factory=Ledger)
-    brought: str | None = None
-    came_from: str | None = None
-    target: str | None = None
-    prepared: str | None = None
-    switching_since: float | None = None
+    switch: Switch = field(default_factory=Switch)
+    account: Account = field(default_factory=Account)
     settle_until: float = 0.0
     decisions: DecisionLog = field(default_factory=DecisionLog)
     wake_at: float = inf
     stays_until: float = 0.0  # when the gate of who answers shuts, or who lingers leaves, as decided last
-    ready_since: float = 0.0  # since when who came last is there
-    contested_since: float | None = None  # since when others are waited for
-    visit_s: float | None = None  # for how long others are waited for until one leaves, smoothed
-    owed: float = 0.0  # what those have paid since, in waiter-seconds
     lingers: bool = False  # a dry resident idles for callers who are expected back
-    left: set[str] = field(default_factory=set)  # who made way in the switch under way: not at once again
-    _counted: float = 0.0
-    _waiting: float = 0.0
     _looked: tuple[float, list[str], policy.Decision] | None = None
 
     def __post_init__(self) -> None:
@@ -74,7 +65,7 @@ class Device:
     def decide(self, now: float) -> None:
         """Order what is to be done on this device now; ``wake_at`` is when to ask again if nothing happens."""
         self.wake_at, self.lingers, self.stays_until = inf, False, now
-        self._charge(now)
+        self.account.charge(sum(e.weight + len(e.switches) for e in self.engines if not e.state.serves), now)
         for engine in self.engines:
             engine.expire(now)
             if engine.state is State.READY and engine.unloads:
@@ -95,10 +86,14 @@ class Device:
 
     def arrived(self, now: float) -> None:
         """The engine that was to come answers: a new account begins."""
-        self.target = self.switching_since = self.contested_since = None
-        self.left.clear()
+        self.switch.arrived()
+        self.account.begin(now)
         self.decisions.over()
-        self.ready_since, self.owed, self._counted, self._waiting, self._looked = now, 0.0, now, 0.0, None
+        self._looked = None
+
+    def adopted(self, model: str, settle_until: float) -> None:
+        """An engine of an earlier process answers: nobody is switched away from before ``settle_until``."""
+        self.switch.brought, self.settle_until = model, settle_until
 
     def asked(self, model: str, now: float) -> None:
         """A request came for the model: whatever else was foreseen is not brought on any more."""
@@ -113,21 +108,22 @@ class Device:
 
         Its like were known to stay, else nobody would have left. Where nobody can come back the start goes on.
         """
-        if not engine.begun or self.came_from is None or now - (self.switching_since or now) >= HOLD_S:
+        switch = self.switch
+        if not engine.begun or switch.came_from is None or now - (switch.since or now) >= HOLD_S:
             return
-        left = self.engine(self.came_from)
+        left = self.engine(switch.came_from)
         if not (left.state.serves or left.dismissed or left.state is State.FAILED):
             engine.begun, left.recalled = False, True
 
-    def _charge(self, now: float) -> None:
-        """Add up what those who wait for other models have paid since the last look."""
-        self.owed += self._waiting * max(0.0, now - self._counted)
-        self._counted = now
-        self._waiting = sum(e.weight + len(e.switches) for e in self.engines if not e.state.serves)
-        if not self._waiting:
-            self.contested_since, self.owed = None, 0.0
-        elif self.contested_since is None:
-            self.contested_since = now
+    @property
+    def target(self) -> str | None:
+        """The model that the device is being cleared for."""
+        return self.switch.target
+
+    @property
+    def visit_s(self) -> float | None:
+        """For how long others were waited for lately until one left, in seconds."""
+        return self.account.visit_s
 
     @property
     def moving(self) -> Engine | None:
@@ -156,8 +152,7 @@ class Device:
             return
         found = self._choose(now)
         if found is None:
-            self.target = self.switching_since = self.prepared = None
-            self.left.clear()
+            self.switch.called_off()
             self.decisions.over()
             self.reopen(self.engines, now)
             self._spend_idle_time(now)
@@ -215,7 +210,7 @@ class Device:
                 for e in there:
                     e.begun = e.begun and e.asked_for  # what was begun for nobody is over
             asked = asked or there
-            demands = [self.demand(e, now) for e in asked if e.model not in self.left]
+            demands = [self.demand(e, now) for e in asked if e.model not in self.switch.left]
             demands = demands or [self.demand(e, now) for e in asked]
             engine = self.engine(policy.next_demand(demands, now).model)
             leaves = self.ledger.room_for(engine.footprint, self.holders(now, engine))
@@ -301,20 +296,18 @@ class Device:
             if decision.stay:
                 self.stays_until = decision.wake_at
                 self.lingers = all(e.dry for e in awake)
-                self.target = self.switching_since = None
+                self.switch.stay()
                 self.prepare(engine.model)
                 return
             for it in awake:
                 if it.state is State.READY:
                     it.go(State.DRAINING, now, self.decisions.reason)
-        if self.switching_since is None:
-            self.switching_since, self.came_from = now, awake[0].model if awake else None
-        self.target = engine.model
+        self.switch.begin(engine.model, awake[0].model if awake else None, now)
         self.decisions.wanted(engine.model)
         for it in (*asleep, *(e for e in awake if self._may_go(e, now))):
-            self.left.add(it.model)
-            if it in awake and self.contested_since is not None:
-                self.visit_s = smoothed(self.visit_s, now - self.contested_since)
+            self.switch.left.add(it.model)
+            if it in awake:
+                self.account.left(now)
             engine.begun = not [e for e in awake if e is not it]  # else the device would be left without a model
             self.leave(it, leaving[it.model], now, force=bool(it.leases), reason=self.decisions.reason)
             return
@@ -344,11 +337,11 @@ class Device:
         resident = policy.Resident(
             cost_s=max(self.usual_s if e.measured.start_s is None else e.measured.start_s for e in awake),
             service_s=max(e.service_s or 0.0 for e in awake),
-            ready_since=self.ready_since,
-            contested_since=now if self.contested_since is None else self.contested_since,
+            ready_since=self.account.ready_since,
+            contested_since=now if self.account.contested_since is None else self.account.contested_since,
             dry_since=max(e.used for e in awake),
             busy_since=min((e.busy_since for e in awake if e.leases), default=now),
-            owed=self.owed,
+            owed=self.account.owed,
             queued=sum(e.weight for e in awake),
             strangers=sum(rate for _, rate in strangers),
             load=sum(e.busy_share(rate * (e.service_s or 0.0)) for e, rate in strangers),
@@ -371,9 +364,8 @@ class Device:
 
     def _bring(self, engine: Engine, now: float) -> None:
         counters = self.tickets.counters
-        if self.brought != engine.model:
-            counters.switches += 1
-        self.brought, self.prepared, engine.cold = engine.model, None, False
+        counters.switches += self.switch.bring(engine.model)
+        engine.cold = False
         if engine.state is State.ASLEEP:
             engine.go(State.WAKING, now, "wanted")
             counters.wakes += 1
@@ -412,10 +404,10 @@ class Device:
 
     def prepare(self, target: str) -> None:
         """The device is still needed: what the next model needs nothing of it for is done meanwhile."""
-        if target != self.prepared:
+        if target != self.switch.prepared:
             self.engine(target).cold = False
             self.tickets.orders.append(Prepare(target))
-        self.prepared = target
+        self.switch.prepared = target
 
     # --- time ---------------------------------------------------------------------------------------
 
@@ -425,7 +417,7 @@ class Device:
             if (
                 not (engine.overdue and self.bounds.refuse_late)
                 or engine.state in (State.STARTING, State.WAKING)
-                or self.target == engine.model
+                or self.switch.target == engine.model
             ):
                 continue
             forecast = self.forecast(engine, now, self.bounds.max_wait_s)

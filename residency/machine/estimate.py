@@ -62,9 +62,13 @@ class DeviceView(Protocol):
     """
 
     engines: list[Engine]
-    target: str | None
     stays_until: float
-    visit_s: float | None
+
+    @property
+    def target(self) -> str | None: ...
+
+    @property
+    def visit_s(self) -> float | None: ...
 
     @property
     def usual_s(self) -> float: ...

@@ -356,7 +356,7 @@ class Machine:
         engine.pid, engine.level, engine.used, engine.cold = pid, level or 0, now, False
         engine.pins, engine.recalled = level == 1, False
         if level is None:
-            device.brought, device.settle_until = engine.model, now + SETTLE_S
+            device.adopted(engine.model, now + SETTLE_S)
 
     def _answers(self, engine: Engine, device: Device, now: float) -> None:
         engine.go(State.READY, now, "answers")

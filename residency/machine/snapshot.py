@@ -27,13 +27,13 @@ def _device(machine: Machine, device: Device, now: float) -> dict[str, Any]:
     serving = [e for e in device.engines if e.state.serves]
     switching = None
     phase = _phase(device)
-    if device.switching_since is not None and phase is not None:
-        target = machine.engines.get(device.target or "")
+    if device.switch.since is not None and phase is not None:
+        target = machine.engines.get(device.switch.target or "")
         switching = {
-            "from": device.came_from,
-            "to": device.target,
+            "from": device.switch.came_from,
+            "to": device.switch.target,
             "phase": phase.value,
-            "elapsed_s": _round(now - device.switching_since),
+            "elapsed_s": _round(now - device.switch.since),
             "estimate_s": _round(target.bring_s if target else None),
             "reason": device.decisions.reason,
         }

@@ -232,7 +232,7 @@ class Scheduler:
         """Send an event to the watchers, and to the requests that it concerns."""
         for sink in list(self._watchers):
             sink(event)
-        concerned = {event.get("model"), *(device.target for device in self.machine.devices.values())}
+        concerned = {event.get("model"), *(device.switch.target for device in self.machine.devices.values())}
         for engine in [e for e in self.machine.engines.values() if e.model in concerned]:
             for ticket in (*engine.waiting, *engine.switches):
                 self._tell(ticket, event)
@@ -266,7 +266,7 @@ class Scheduler:
         log.info(
             "event=switch device=%s from=%s to=%s reason=%r",
             device.name,
-            device.came_from,
+            device.switch.came_from,
             model,
             device.decisions.reason,
         )

@@ -157,7 +157,7 @@ def test_who_made_way_does_not_come_back_before_the_one_it_made_way_for(drive: D
     holder, _ = drive.ask("a")
     drive.ready("a")
     drive.ask("b")
-    drive.machine.devices["gpu0"].owed = 1000.0  # long enough
+    drive.machine.devices["gpu0"].account.owed = 1000.0  # long enough
     drive.tick()
     assert drive.state("a") is State.DRAINING
     for _ in range(9):
