@@ -9,7 +9,7 @@ from roundhouse.bench.simulation import Request, Simulation
 from roundhouse.config.key_metadata import Priority
 from roundhouse.residency.learned.callers import Callers
 from roundhouse.residency.machine.bounds import Bounds
-from roundhouse.residency.machine.engine import Measured, Options
+from roundhouse.residency.machine.engine import Options
 from roundhouse.residency.machine.facts import (
     Asked,
     Fact,
@@ -26,6 +26,7 @@ from roundhouse.residency.machine.facts import (
 from roundhouse.residency.machine.invariants import check
 from roundhouse.residency.machine.ledger import Ledger
 from roundhouse.residency.machine.machine import Machine, Model
+from roundhouse.residency.machine.measured import Measured
 
 DEVICE = "gpu0"
 NEVER_S, MANY = 1e9, 10**9

@@ -65,9 +65,9 @@ class Device:
     def decide(self, now: float) -> None:
         """Order what is to be done on this device now; ``wake_at`` is when to ask again if nothing happens."""
         self.wake_at, self.lingers, self.stays_until = inf, False, now
-        self.account.charge(sum(e.weight + len(e.switches) for e in self.engines if not e.state.serves), now)
+        self.account.charge(sum(e.queue.weight + len(e.switches) for e in self.engines if not e.state.serves), now)
         for engine in self.engines:
-            engine.expire(now)
+            engine.queue.expire(now)
             if engine.state is State.READY and engine.unloads:
                 engine.go(State.DRAINING, now, "unload ordered")
             elif engine.state is State.READY or engine.collated:
@@ -223,10 +223,10 @@ class Device:
 
     def demand(self, engine: Engine, now: float) -> policy.Demand:
         """What waits for the engine; if nobody asked for it, since ``now`` and for as long as it takes."""
-        oldest, deadline = engine.oldest, engine.deadline
+        oldest, deadline = engine.oldest, engine.queue.deadline
         if oldest is None:
             oldest = now
-        elif engine.overdue:
+        elif engine.queue.overdue:
             deadline = oldest
         strangers = self.tickets.callers.strangers(engine.model, now)
         return policy.Demand(
@@ -235,9 +235,9 @@ class Device:
             inf if deadline is None else deadline,
             self.usual_s if engine.bring_s is None else engine.bring_s,
             bool(engine.switches),
-            engine.weight + len(engine.switches) or 1.0,
+            engine.queue.weight + len(engine.switches) or 1.0,
             policy.visit_s(len(engine.waiting), engine.options.slots, engine.answer_s),
-            engine.waited(now) if engine.waiting else 0.0,
+            engine.queue.waited(now) if engine.waiting else 0.0,
             strangers,
             engine.busy_share(strangers * (engine.service_s or 0.0)),
             engine.answer_s,
@@ -254,7 +254,7 @@ class Device:
 
     def level_of(self, engine: Engine, now: float) -> int:
         """How it would leave the device: asleep at a level, or stopped (0)."""
-        if engine.worn or engine.unloads or now < engine.sleepless_until:
+        if engine.worn or engine.unloads or now < engine.health.sleepless_until:
             return 0
         pinned, it = self.ram.pinned_beside(engine), engine.measured.round_trips
         return ledger.level_for(engine.options.levels, engine.footprint, pinned, self.ram.budget, it)
@@ -342,11 +342,11 @@ class Device:
             dry_since=max(e.used for e in awake),
             busy_since=min((e.busy_since for e in awake if e.leases), default=now),
             owed=self.account.owed,
-            queued=sum(e.weight for e in awake),
+            queued=sum(e.queue.weight for e in awake),
             strangers=sum(rate for _, rate in strangers),
             load=sum(e.busy_share(rate * (e.service_s or 0.0)) for e, rate in strangers),
             taken=max(e.busy_share(len(e.leases)) for e in awake),
-            drain_s=max(e.drain_s(now) for e in awake),
+            drain_s=max(e.in_flight.drain_s(now) for e in awake),
             busy=not all(e.dry for e in awake),
             shut=any(e.state is State.DRAINING for e in awake),
         )
@@ -359,7 +359,7 @@ class Device:
         for engine in engines:
             found += callers.returns(engine.model, now, policy.MOST)
             for lease in islice(engine.leases.values(), policy.MOST):
-                found.append(callers.after(lease.caller, engine.model, max(now, engine.ends_at(lease))))
+                found.append(callers.after(lease.caller, engine.model, max(now, engine.in_flight.ends_at(lease))))
         return found
 
     def _bring(self, engine: Engine, now: float) -> None:
@@ -415,14 +415,14 @@ class Device:
         """Refuse who has waited ``max_wait``, unless the switch to their model is under way."""
         for engine in self.engines:
             if (
-                not (engine.overdue and self.bounds.refuse_late)
+                not (engine.queue.overdue and self.bounds.refuse_late)
                 or engine.state in (State.STARTING, State.WAKING)
                 or self.switch.target == engine.model
             ):
                 continue
             forecast = self.forecast(engine, now, self.bounds.max_wait_s)
             again, retry = f"now it would be {forecast}", retry_after(forecast)
-            for ticket in sorted(engine.overdue):
+            for ticket in sorted(engine.queue.overdue):
                 waited = now - engine.waiting[ticket].since
                 message = f"{engine.model} could not be brought onto {self.name} within {waited:.0f} s"
                 if engine.state is State.READY:
@@ -437,7 +437,11 @@ class Device:
         """Why the engine could not come: what moves, or who answers; empty if it was nobody's turn but others'."""
         if (moving := self.moving) is not None:
             return f"{moving.model} has been {moving.state} for {now - moving.since:.0f} s"
-        busy = [(it.longest.since, it.model) for it in self.engines if it.longest is not None and it is not engine]
+        busy = [
+            (it.in_flight.longest.since, it.model)
+            for it in self.engines
+            if it.in_flight.longest is not None and it is not engine
+        ]
         since, model = min(busy, default=(now, ""))
         return f"{model} has been answering a request for {now - since:.0f} s" if model else ""
 

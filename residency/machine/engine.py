@@ -2,108 +2,27 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from math import inf
 
 from roundhouse.footprint.need import MIB, Footprint
-from roundhouse.residency.learned.calibration import Forecast
-from roundhouse.residency.learned.durations import USUAL, Answer, smoothed
 from roundhouse.residency.machine.facts import Ticket
-from roundhouse.residency.machine.fairness import FairQueue
+from roundhouse.residency.machine.health import Health
+from roundhouse.residency.machine.leases import Lease, Leases
+from roundhouse.residency.machine.measured import Measured
+from roundhouse.residency.machine.queue import Queue, Waiter
 from roundhouse.residency.machine.states import State, move
 
 HISTORY = 8
 """Moves kept per engine, for the message of an illegal one."""
 
-BACKOFF_FIRST_S = 5.0
-BACKOFF_MAX_S = 300.0
-"""After a failed start requests are refused for 5, 10, 20 ... at most 300 s: long enough not to hammer a
-broken engine, short enough for a person who has mended it (``switch`` takes the back-off away at once)."""
-
 GROWTH_BYTES = 256 * MIB
 """A sleeper that keeps so much more of its device than after its first sleep leaks, and is stopped: vLLM has lost up
 to 3.4 GiB a cycle (vllm-project/vllm#21336); allocators round, so that less means nothing."""
 
-SLEEPLESS_FIRST_S, SLEEPLESS_MAX_S = 600.0, 7200.0
-"""After an engine failed to sleep or to wake its model is stopped instead for so long, doubled each time."""
-
-LONG = 0.5
-"""Past this share of its ``max_wait`` a request is let in before those that fairness would prefer."""
-
-LATEST = 16
-"""When the lease that was expected to end last ends, so many of the latest are searched for its successor."""
-
 _COMING = (State.STARTING, State.WAKING)
-
-SMOOTHING = 0.5
-"""Weight of the newest measured duration against those before: a changed machine shows after two or three."""
-
-
-@dataclass(slots=True)
-class Waiter:
-    """A request in the queue: since when, until when (clock seconds), whose, and how much it weighs.
-
-    ``place``: how many were to be let in before it when it came; ``forecast``: how long it was told then to wait;
-    ``answer``: how long its answer will take; ``sure_at``: from when on it is one that stays (clock seconds).
-    """
-
-    ticket: Ticket
-    since: float
-    deadline: float
-    caller: str = ""
-    weight: float = 1.0
-    place: int = 0
-    forecast: Forecast | None = None
-    answer: Answer = USUAL
-    sure_at: float = -inf
-
-    @property
-    def known(self) -> bool:
-        """Whether it was known when it came that it stays."""
-        return self.sure_at <= self.since
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A request that is being answered: whose, since when (clock seconds), and how long the answer takes."""
-
-    caller: str
-    since: float
-    answer: Answer = USUAL
-
-
-@dataclass
-class Measured:
-    """Durations seen so far, in seconds; ``None`` before the first. ``sleep_s``, ``wake_s``: by sleep level."""
-
-    start_s: float | None = None
-    stop_s: float | None = None
-    sleep_s: dict[int, float] = field(default_factory=dict)
-    wake_s: dict[int, float] = field(default_factory=dict)
-
-    def learn(self, name: str, seconds: float) -> None:
-        """Mix a new duration into ``name`` ("start_s" or "stop_s")."""
-        setattr(self, name, _mixed(getattr(self, name), seconds))
-
-    def learn_level(self, name: str, level: int, seconds: float) -> None:
-        """Mix a new duration into ``name`` ("sleep_s" or "wake_s") of ``level``."""
-        durations = getattr(self, name)
-        durations[level] = _mixed(durations.get(level), seconds)
-
-    @property
-    def round_trips(self) -> dict[int, float]:
-        """Seconds to leave the device and come back, by sleep level (0: stop and start), where both are known."""
-        costs = {level: s + self.wake_s[level] for level, s in self.sleep_s.items() if level in self.wake_s}
-        if self.start_s is not None:
-            costs[0] = self.start_s + (self.stop_s or 0.0)
-        return costs
-
-
-def _mixed(old: float | None, new: float) -> float:
-    return new if old is None else old + SMOOTHING * (new - old)
 
 
 @dataclass(frozen=True)
@@ -147,27 +66,13 @@ class Engine:
     pins: bool = False  # its weights are in pinned RAM, as from its first sleep at level 1
     worn: bool = False  # it leaks: stopped, not put to sleep, when it leaves
     first_residual: int | None = None
-    sleepless_until: float = 0.0
-    sleep_failures: int = 0
-    waiting: OrderedDict[Ticket, Waiter] = field(default_factory=OrderedDict)
-    overdue: set[Ticket] = field(default_factory=set)
-    weight: float = 0.0  # of all who wait
-    _since: float = 0.0  # the sum of weight times arrival
-    _own_s: float = 0.0  # of the answers to those who wait, in all
-    _usual: float = 0.0
-    _known: int = 0  # who wait and are known to stay
-    leases: dict[Ticket, Lease] = field(default_factory=dict)  # changed by admit, release and void only
-    _longest: Lease | None = None  # the one that is likely over last
+    health: Health = field(default_factory=Health)
+    queue: Queue = field(default_factory=Queue)
+    in_flight: Leases = field(default_factory=Leases)
     collated: set[Ticket] = field(default_factory=set)  # waited when it became ready: served whatever the gate says
-    service_s: float | None = None  # how long a request takes, smoothed
     switches: OrderedDict[Ticket, float] = field(default_factory=OrderedDict)
     unloads: dict[Ticket, bool] = field(default_factory=dict)
-    failures: int = 0
-    failed_until: float = 0.0
-    failure: str = ""
     history: deque[str] = field(default_factory=lambda: deque(maxlen=HISTORY))
-    _deadlines: list[tuple[float, Ticket]] = field(default_factory=list)
-    _order: FairQueue = field(default_factory=FairQueue)
 
     def go(self, target: State, now: float, why: str) -> None:
         """Move to ``target``. Raises IllegalMove, and changes nothing, if the table forbids it."""
@@ -177,66 +82,38 @@ class Engine:
         self.history.append(f"{source}->{target} ({why})")
         self.since = now
 
-    # --- the queue ---------------------------------------------------------------------------
+    # --- the queue and the leases ------------------------------------------------------------
 
-    def enqueue(self, waiter: Waiter) -> None:
-        """Add a request, and tell it its place."""
-        waiter.place = min(len(self.waiting), self._order.add(waiter.ticket, waiter.caller, waiter.weight))
-        self.waiting[waiter.ticket] = waiter
-        self.weight += waiter.weight
-        self._since += waiter.weight * waiter.since
-        self._own_s += waiter.answer.own_s
-        self._usual += waiter.answer.usual
-        self._known += waiter.known
-        heapq.heappush(self._deadlines, (waiter.deadline, waiter.ticket))
+    @property
+    def waiting(self) -> Mapping[Ticket, Waiter]:
+        """The requests that wait, in the order in which they came."""
+        return self.queue.waiting
+
+    @property
+    def leases(self) -> Mapping[Ticket, Lease]:
+        """The requests that are being answered."""
+        return self.in_flight.held
+
+    @property
+    def service_s(self) -> float | None:
+        """How long a request takes, in seconds, smoothed."""
+        return self.in_flight.service_s
 
     def dequeue(self, ticket: Ticket) -> None:
         """Take a request out, wherever it stands."""
-        it = self.waiting.pop(ticket)
-        self.weight -= it.weight
-        self._since -= it.weight * it.since
-        self._own_s -= it.answer.own_s
-        self._usual -= it.answer.usual
-        self._known -= it.known
-        if not self.waiting:
-            self.weight = self._since = self._own_s = self._usual = 0.0  # rounding does not add up
-        self.overdue.discard(ticket)
+        self.queue.remove(ticket)
         self.collated.discard(ticket)
 
     def next_waiter(self, now: float) -> Ticket | None:
-        """Whose turn it is: who has waited for long, else by fairness; while it drains, one of the collated."""
+        """Whose turn it is; while it drains, one of the collated."""
         if self.state is not State.READY:
             return min(self.collated, default=None)
-        oldest = next(iter(self.waiting.values()))
-        if now - oldest.since > LONG * (oldest.deadline - oldest.since):
-            return oldest.ticket
-        return self._order.next(self.waiting)
-
-    def waited(self, now: float) -> float:
-        """For how long those who wait have waited in all, each by its weight: waiter-seconds."""
-        return self.weight * now - self._since
-
-    # --- the leases --------------------------------------------------------------------------
-
-    def admit(self, ticket: Ticket, lease: Lease) -> None:
-        """Let a request in."""
-        self.leases[ticket] = lease
-        if self._longest is None or self.ends_at(lease) >= self.ends_at(self._longest):
-            self._longest = lease
-
-    def release(self, ticket: Ticket) -> Lease:
-        """An answer is over."""
-        lease = self.leases.pop(ticket)
-        if lease is self._longest:
-            latest = islice(reversed(self.leases.values()), LATEST)
-            self._longest = max(latest, key=self.ends_at, default=None)
-        return lease
+        return self.queue.next(now)
 
     def void(self) -> None:
         """All answers are cut."""
-        self.leases.clear()
+        self.in_flight.void()
         self.collated.clear()
-        self._longest = None
 
     @property
     def full(self) -> bool:
@@ -252,32 +129,10 @@ class Engine:
         """Whether it answers nobody, and owes nobody an answer."""
         return not self.leases and not self.collated
 
-    def served(self, seconds: float) -> None:
-        """Mix how long a request took into ``service_s``."""
-        self.service_s = smoothed(self.service_s, seconds)
-
-    # --- since when, and until when ----------------------------------------------------------
-
-    def expire(self, now: float) -> None:
-        """Put every request whose deadline has come into ``overdue``."""
-        heap = self._deadlines
-        while heap and (heap[0][0] <= now or heap[0][1] not in self.waiting):
-            _, ticket = heapq.heappop(heap)
-            if ticket in self.waiting:
-                self.overdue.add(ticket)
-
-    @property
-    def deadline(self) -> float | None:
-        """The earliest deadline of a waiting request that is not overdue yet."""
-        heap = self._deadlines
-        while heap and heap[0][1] not in self.waiting:
-            heapq.heappop(heap)
-        return heap[0][0] if heap else None
-
     @property
     def oldest(self) -> float | None:
         """Since when somebody, a request or a command, has been waiting for this model."""
-        first = next(iter(self.waiting.values()), None)
+        first = self.queue.first
         since = [] if first is None else [first.since]
         since += list(self.switches.values())[:1]
         return min(since, default=None)
@@ -300,9 +155,7 @@ class Engine:
     @property
     def sure_at(self) -> float:
         """From when on it is sure that somebody waits for this model who stays (clock seconds)."""
-        if self._known or self.switches or not self.waiting:
-            return -inf
-        return next(iter(self.waiting.values())).sure_at
+        return -inf if self.switches else self.queue.sure_at
 
     @property
     def rests(self) -> bool:
@@ -324,21 +177,7 @@ class Engine:
     @property
     def answer_s(self) -> float:
         """How long an answer takes to those who wait, or, if nobody does, to anybody: the mean."""
-        usual_s = self.service_s or 0.0
-        return (self._own_s + self._usual * usual_s) / len(self.waiting) if self.waiting else usual_s
-
-    @property
-    def longest(self) -> Lease | None:
-        """The request whose answer is likely over last."""
-        return self._longest
-
-    def ends_at(self, lease: Lease) -> float:
-        """When an answer that is being given is likely over (clock seconds)."""
-        return lease.since + lease.answer.seconds(self.service_s or 0.0)
-
-    def drain_s(self, now: float) -> float:
-        """How long those who are being answered will take yet, if their answers take as long as they usually do."""
-        return 0.0 if self._longest is None else max(0.0, self.ends_at(self._longest) - now)
+        return self.queue.answer_s(self.service_s or 0.0)
 
     def leave_s(self, level: int) -> float:
         """Measured seconds to go to sleep at ``level``, or with 0 to stop; 0 if that was never seen."""
@@ -377,24 +216,6 @@ class Engine:
         self.worn = residual - self.first_residual > GROWTH_BYTES
         if self.footprint is not None:
             self.footprint = replace(self.footprint, residual=residual)
-
-    def distrust(self, now: float, text: str) -> None:
-        """It did not sleep or wake as it should: for a while it is stopped instead."""
-        self.sleep_failures += 1
-        self.failure = text
-        self.sleepless_until = now + min(SLEEPLESS_MAX_S, SLEEPLESS_FIRST_S * 2 ** (self.sleep_failures - 1))
-
-    # --- failures ----------------------------------------------------------------------------
-
-    def fail(self, now: float, text: str) -> None:
-        """Count a failed start and set the back-off."""
-        self.failures += 1
-        self.failure = text
-        self.failed_until = now + min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (self.failures - 1))
-
-    def forgive(self) -> None:
-        """Forget past failures."""
-        self.failures, self.failure, self.failed_until = 0, "", 0.0
 
     def __repr__(self) -> str:
         return (

@@ -116,15 +116,15 @@ def _answers_s(engine: Engine, now: float) -> float:
     """Until it is dry, if nobody is let in but who is owed an answer."""
     if engine.collated:
         return policy.visit_s(len(engine.collated), engine.options.slots, engine.answer_s)
-    return max(LATE * (engine.service_s or 0.0), engine.drain_s(now)) if engine.leases else 0.0
+    return max(LATE * (engine.service_s or 0.0), engine.in_flight.drain_s(now)) if engine.leases else 0.0
 
 
 def _answers_late_s(engine: Engine, now: float) -> float:
     """How long the answers may take yet that take far longer than answers do: perhaps they hang."""
-    lease = engine.longest
+    lease = engine.in_flight.longest
     if lease is None:
         return 0.0
-    usual_s = policy.SPREAD * (engine.ends_at(lease) - lease.since)
+    usual_s = policy.SPREAD * (engine.in_flight.ends_at(lease) - lease.since)
     return max(0.0, now - lease.since - usual_s) if usual_s else 0.0
 
 

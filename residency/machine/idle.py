@@ -136,7 +136,7 @@ class Idle:
         for engine in device.engines:
             if engine.state.serves or engine.dismissed or not (engine.options.pinned or engine.options.default):
                 continue
-            at = engine.failed_until if engine.state is State.FAILED else now
+            at = engine.health.failed_until if engine.state is State.FAILED else now
             if not engine.options.pinned:
                 others = [e for e in device.engines if e.state.serves]
                 if any(e.leases for e in others):
@@ -177,4 +177,4 @@ class Idle:
 
     @staticmethod
     def _may_come(engine: Engine, now: float) -> bool:
-        return not (engine.state.serves or engine.dismissed or engine.broken or now < engine.failed_until)
+        return not (engine.state.serves or engine.dismissed or engine.broken or now < engine.health.failed_until)

@@ -60,9 +60,9 @@ def _check_engine(machine: Machine, engine: Engine, now: float) -> None:
     _require(engine.state is not State.STARTING or engine.wanted, f"nobody wants {engine}")
     idle = engine.state is State.READY and not engine.full
     _require(not idle or not engine.waiting, f"{engine} is ready and lets somebody wait")
-    failed = engine.state is State.FAILED and now < engine.failed_until
+    failed = engine.state is State.FAILED and now < engine.health.failed_until
     _require(not failed or not engine.wanted, f"{engine} is waited for")
-    _require(engine.overdue <= set(engine.waiting), f"{engine} has overdue requests that do not wait")
+    _require(engine.queue.overdue <= set(engine.waiting), f"{engine} has overdue requests that do not wait")
     pinned = engine.state in (State.SLEEPING, State.ASLEEP) and engine.options.pinned
     _require(not pinned or bool(engine.unloads), f"{engine} is pinned")
     for ticket in (*engine.waiting, *engine.leases, *engine.switches):

@@ -17,7 +17,7 @@ from roundhouse.residency.learned.calibration import Calibration, Forecast
 from roundhouse.residency.learned.callers import Callers
 from roundhouse.residency.machine.bounds import Bounds, Ram
 from roundhouse.residency.machine.device import Device
-from roundhouse.residency.machine.engine import Engine, Lease, Measured, Options, Waiter
+from roundhouse.residency.machine.engine import Engine, Options
 from roundhouse.residency.machine.estimate import retry_after
 from roundhouse.residency.machine.facts import (
     Adopted,
@@ -43,7 +43,10 @@ from roundhouse.residency.machine.facts import (
     UnloadCommanded,
     Woke,
 )
+from roundhouse.residency.machine.leases import Lease, Leases
 from roundhouse.residency.machine.ledger import Ledger
+from roundhouse.residency.machine.measured import Measured
+from roundhouse.residency.machine.queue import Waiter
 from roundhouse.residency.machine.states import State
 from roundhouse.residency.machine.tickets import Counters, Tickets, key_of
 
@@ -94,7 +97,7 @@ class Machine:
                 it.footprint,
                 it.measured,
                 recalled=it.options.pinned or it.options.preload,
-                service_s=it.service_s,
+                in_flight=Leases(service_s=it.service_s),
             )
             for name, it in known.items()
         }
@@ -163,7 +166,7 @@ class Machine:
         """When (clock seconds) a ``Ticked`` is due; ``None`` if only a fact can change anything."""
         soonest = min((device.wake_at for device in self.devices.values()), default=inf)
         for engine in self.engines.values():
-            if engine.waiting and (deadline := engine.deadline) is not None and deadline < soonest:
+            if engine.waiting and (deadline := engine.queue.deadline) is not None and deadline < soonest:
                 soonest = deadline
         return None if soonest == inf else soonest
 
@@ -184,8 +187,8 @@ class Machine:
             self.tickets.refuse(fact.ticket, Code.SHUTTING_DOWN, "Roundhouse is shutting down")
         elif not fact.may_switch and engine.state is not State.READY:
             self._refuse_now(fact, engine, Code.WOULD_SWITCH, f"{fact.model} is {engine.state}, not resident", now)
-        elif engine.state is State.FAILED and now < engine.failed_until:
-            self.tickets.refuse(fact.ticket, Code.FAILED, engine.failure, engine.failed_until - now)
+        elif engine.state is State.FAILED and now < engine.health.failed_until:
+            self.tickets.refuse(fact.ticket, Code.FAILED, engine.health.failure, engine.health.failed_until - now)
         elif self.tickets.waiting_by.get(key_of(fact.caller), 0) >= self.bounds.max_waiting_per_key:
             text = f"{self.bounds.max_waiting_per_key} requests of this key are waiting already"
             self._refuse_now(fact, engine, Code.QUEUE_FULL, text, now)
@@ -211,7 +214,7 @@ class Machine:
         engine = self.engines.get(fact.model)
         if engine is not None and engine.state.serves and not engine.broken:
             answer = self.tickets.callers.answer(fact.caller, fact.model)
-            engine.admit(fact.ticket, Lease(fact.caller, now, answer))
+            engine.in_flight.admit(fact.ticket, Lease(fact.caller, now, answer))
             self.tickets.place[fact.ticket] = engine
 
     def _gone(self, fact: Gone, now: float) -> None:
@@ -240,7 +243,7 @@ class Machine:
         elif engine.state is State.READY:
             self.tickets.orders.append(Grant(fact.ticket))
         else:
-            engine.forgive()
+            engine.health.forgive()
             engine.dismissed = False
             if engine.state is State.FAILED:
                 engine.go(State.STOPPED, now, "switch ordered")
@@ -257,7 +260,7 @@ class Machine:
         for engine in engines:
             engine.dismissed, engine.recalled, engine.begun = True, False, False
             if engine.state is State.FAILED:
-                engine.forgive()
+                engine.health.forgive()
                 engine.go(State.STOPPED, now, "unload ordered")
         self._unloads[fact.ticket] = len(loaded)
         for engine in loaded:
@@ -320,7 +323,8 @@ class Machine:
             case Woke():
                 engine.measured.learn_level("wake_s", engine.level, now - engine.since)
                 self._answers(engine, device, now)
-                engine.level, engine.sleep_failures = 0, 0
+                engine.level = 0
+                engine.health.woke()
             case Slept(level=level, residual=residual):
                 engine.measured.learn_level("sleep_s", level, now - engine.since)
                 engine.go(State.ASLEEP, now, f"level {level}")
@@ -328,7 +332,7 @@ class Machine:
                 engine.slept(residual)
             case Failed(text=text) if engine.state in (State.SLEEPING, State.WAKING):
                 self.counters.sleep_failures += 1
-                engine.distrust(now, text)
+                engine.health.distrust(now, text)
                 self.tickets.orders.append(Alarm(f"{text}; it is stopped, and will be for a while instead of sleeping"))
                 device.stop(engine, now, force=True, reason="it did not sleep or wake")
             case Failed(text=text, retryable=retryable):
@@ -360,7 +364,7 @@ class Machine:
 
     def _answers(self, engine: Engine, device: Device, now: float) -> None:
         engine.go(State.READY, now, "answers")
-        engine.forgive()
+        engine.health.forgive()
         engine.recalled = False
         engine.used = now
         if engine.options.slots is not None:
@@ -370,14 +374,14 @@ class Machine:
 
     def _failed(self, engine: Engine, now: float, text: str, retryable: bool) -> None:
         self.counters.failures += 1
-        engine.fail(now, text)
+        engine.health.fail(now, text)
         engine.begun = False
-        if retryable and engine.failures == 1 and engine.wanted and not engine.unloads:
+        if retryable and engine.health.failures == 1 and engine.wanted and not engine.unloads:
             engine.go(State.STOPPED, now, "killed from outside, tried once more")
         else:
             engine.go(State.FAILED, now, text)
             engine.recalled = False
-            self.tickets.refuse_all(engine, Code.FAILED, text, engine.failed_until - now)
+            self.tickets.refuse_all(engine, Code.FAILED, text, engine.health.failed_until - now)
         self._off(engine)
 
     def _off(self, engine: Engine) -> None:

@@ -83,8 +83,8 @@ def status(machine: Machine, now: float) -> dict[str, Any]:
                 "wake_s": _round(_shallowest(engine.measured.wake_s)),
             },
             "memory": _memory(engine),
-            "failure": engine.failure or None,
-            "retry_in_s": _round(engine.failed_until - now) if engine.state is State.FAILED else None,
+            "failure": engine.health.failure or None,
+            "retry_in_s": _round(engine.health.failed_until - now) if engine.state is State.FAILED else None,
         }
     return {
         "devices": [_device(machine, device, now) for device in machine.devices.values()],

@@ -8,8 +8,10 @@ from roundhouse.residency.codes import Code
 from roundhouse.residency.learned.calibration import Calibration
 from roundhouse.residency.learned.callers import Callers
 from roundhouse.residency.learned.haste import HOLD_S
-from roundhouse.residency.machine.engine import Engine, Lease, Waiter
+from roundhouse.residency.machine.engine import Engine
 from roundhouse.residency.machine.facts import Grant, Order, Refuse, Ticket
+from roundhouse.residency.machine.leases import Lease
+from roundhouse.residency.machine.queue import Waiter
 
 
 @dataclass
@@ -57,7 +59,7 @@ class Tickets:
         key, wait_s = key_of(waiter.caller), waiter.deadline - waiter.since
         waiter.answer = self.callers.answer(waiter.caller, engine.model)
         waiter.sure_at = self.callers.haste.sure_at(key, engine.model, waiter.since, wait_s, engine.bring_s)
-        engine.enqueue(waiter)
+        engine.queue.add(waiter)
         self.place[waiter.ticket] = engine
         self.waiting += 1
         self.waiting_by[key] = self.waiting_by.get(key, 0) + 1
@@ -94,7 +96,7 @@ class Tickets:
                 self.calibration.learn(waiter.forecast, now - waiter.since, now)
             if not engine.leases:
                 engine.busy_since = now
-            engine.admit(ticket, Lease(waiter.caller, now, waiter.answer))
+            engine.in_flight.admit(ticket, Lease(waiter.caller, now, waiter.answer))
             engine.used = now
             self.counters.granted += 1
             self.orders.append(Grant(ticket))
@@ -106,10 +108,10 @@ class Tickets:
 
     def give_back(self, engine: Engine, ticket: Ticket, now: float) -> None:
         """An answer is over."""
-        lease = engine.release(ticket)
+        lease = engine.in_flight.release(ticket)
         engine.used = now
         took_s = max(0.0, now - lease.since)
-        engine.served(took_s)
+        engine.in_flight.served(took_s)
         self.callers.ended(lease.caller, engine.model, now, took_s)
 
     def refuse(self, ticket: Ticket, code: Code, message: str, retry_after_s: float | None = None) -> None:

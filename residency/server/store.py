@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from roundhouse.footprint.need import Footprint
 from roundhouse.residency.learned.calibration import Calibration
 from roundhouse.residency.learned.callers import Callers
-from roundhouse.residency.machine.engine import Engine, Measured
+from roundhouse.residency.machine.engine import Engine
+from roundhouse.residency.machine.measured import Measured
 
 log = logging.getLogger("roundhouse.store")
 

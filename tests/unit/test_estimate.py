@@ -18,10 +18,11 @@ from roundhouse.bench.simulation import Simulation
 from roundhouse.bench.workload import Workload, load
 from roundhouse.residency.learned.calibration import WINDOW, Calibration, Forecast, Guess, WaitKind
 from roundhouse.residency.machine.bounds import Bounds
-from roundhouse.residency.machine.engine import Measured, Options
+from roundhouse.residency.machine.engine import Options
 from roundhouse.residency.machine.estimate import retry_after
 from roundhouse.residency.machine.facts import Asked, Gone, Grant, Ready, Refuse, Stopped, Ticked, Ticket
 from roundhouse.residency.machine.machine import Machine, Model
+from roundhouse.residency.machine.measured import Measured
 
 SEEDS = range(60)
 
@@ -82,7 +83,7 @@ def ready(cost_s: float = 20.0, service_s: float = 10.0, slots: int | None = 2, 
     machine.handle(Asked(Ticket(0), "a", caller="first"), 0.0)
     machine.handle(Ready("a", 1), cost_s)
     machine.handle(Gone(Ticket(0)), cost_s)
-    machine.engines["a"].service_s = service_s
+    machine.engines["a"].in_flight.service_s = service_s
     return machine
 
 
@@ -170,7 +171,7 @@ def test_the_answer_to_one_who_asks_for_long_ones_takes_long() -> None:
         machine.handle(Asked(Ticket(ticket), "a", caller="writer"), now)
         machine.handle(Gone(Ticket(ticket)), now + 90.0)
         now += 91.0
-    machine.engines["a"].service_s = 10.0  # as those to most others
+    machine.engines["a"].in_flight.service_s = 10.0  # as those to most others
     machine.handle(Asked(Ticket(20), "a", caller="writer"), now)
     machine.handle(Asked(Ticket(21), "a", caller="editor"), now)
     assert guessed(machine, 22, "b", now + 4.0).soonest_s == pytest.approx(90.0 - 4.0 + 20.0, rel=0.1)

@@ -6,7 +6,7 @@ import pytest
 
 from roundhouse.footprint.need import GIB, MIB
 from roundhouse.residency.codes import Code
-from roundhouse.residency.machine.engine import SLEEPLESS_FIRST_S, Options
+from roundhouse.residency.machine.engine import Options
 from roundhouse.residency.machine.facts import (
     Adopted,
     Alarm,
@@ -32,6 +32,7 @@ from roundhouse.residency.machine.facts import (
     Wake,
     Woke,
 )
+from roundhouse.residency.machine.health import SLEEPLESS_FIRST_S
 from roundhouse.residency.machine.idle import DEFAULT_AFTER_S
 from roundhouse.residency.machine.snapshot import status
 from roundhouse.residency.machine.states import IllegalMove, State

@@ -356,7 +356,7 @@ def test_an_engine_that_cannot_start_refuses_with_its_last_words_and_backs_off(d
     assert again.retry_after_s == 4.0
     assert drive.ask("a", after=4)[1] == [Start("a")]
     drive(Failed("a", "again"))
-    assert drive.machine.engines["a"].failed_until == drive.now + 10
+    assert drive.machine.engines["a"].health.failed_until == drive.now + 10
 
 
 def test_an_engine_killed_from_outside_while_starting_is_started_once_more(drive: Driver) -> None:

@@ -7,9 +7,9 @@ from heapq import heappop, heappush
 from time import perf_counter
 
 from roundhouse.residency.machine.bounds import Bounds
-from roundhouse.residency.machine.engine import Measured
 from roundhouse.residency.machine.facts import Asked, Fact, Gone, Grant, Ready, Start, Stop, Stopped, Ticked, Ticket
 from roundhouse.residency.machine.machine import Machine, Model
+from roundhouse.residency.machine.measured import Measured
 
 CALLERS = 1000
 BOUND_STEPS = 50.0

@@ -10,7 +10,8 @@ import pytest
 from roundhouse.footprint.need import GIB, Footprint
 from roundhouse.residency.learned.calibration import Calibration, Guess, WaitKind
 from roundhouse.residency.learned.callers import Callers
-from roundhouse.residency.machine.engine import Engine, Measured
+from roundhouse.residency.machine.engine import Engine
+from roundhouse.residency.machine.measured import Measured
 from roundhouse.residency.server.store import (
     ENTRIES,
     Learned,
