@@ -44,7 +44,7 @@ make_models.make("small-awq", Path(sys.argv[3]), 1)
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model like the suite's, but tiny."""
     folder, here = tmp_path_factory.mktemp("made") / "small-awq", Path(models.__file__).parent
-    argv = [paths.engine_python(), "-P", "-c", SMALL, here, here.parents[1] / "launchers", folder]
+    argv = [paths.engine_python(), "-P", "-c", SMALL, here, here.parents[1] / "launchers" / "vllm", folder]
     subprocess.run(argv, check=True)
     return folder
 

@@ -54,7 +54,7 @@ def pretend(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Machine:
 def hub(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with every model of the YAMLs, as the hub would give it, without weights."""
     root = tmp_path_factory.mktemp("hub")
-    script = ROOT / "launchers" / "tiny_models.py"
+    script = ROOT / "launchers" / "vllm" / "tiny_models.py"
     subprocess.run([PYTHON, "-P", script, root / "tiny"], check=True, capture_output=True)
     for name in folders.known():
         folders.write(name, root, root / "tiny")

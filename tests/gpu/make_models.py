@@ -138,7 +138,7 @@ def awq_tensors(shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, Any]]
 
 def main() -> None:
     """Make those that are missing."""
-    sys.path.append(str(Path(__file__).resolve().parents[2] / "launchers"))
+    sys.path.append(str(Path(__file__).resolve().parents[2] / "launchers" / "vllm"))
     import tiny_models
 
     os.environ.update(tiny_models.QUIET)

@@ -34,7 +34,7 @@ from vllm.v1.core import kv_cache_utils
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 
 JOB, ANSWER = (Path(word) for word in sys.argv[1:3])  # vLLM gets arguments of its own
-LAUNCHERS = Path(__file__).resolve().parents[3] / "launchers"
+LAUNCHERS = Path(__file__).resolve().parents[3] / "launchers" / "vllm"
 
 MANY_TOKENS = 2**24
 
