@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -162,20 +163,34 @@ async def test_a_stock_engine_sleeps_and_wakes_at_both_levels_whatever_arrives(
     async with started(entry) as engine:
         await sleeps_and_wakes(entry, engine)
         monkeypatch.setattr(sleeping, "DRAIN_S", 0.3)
-        long = asyncio.create_task(ask(entry, max_tokens=3900))
-        await until(lambda: running(entry), "the engine works")
+        begun = asyncio.Event()
+        long = asyncio.create_task(reason_of_a_stream(entry, begun))
+        async with asyncio.timeout(30):
+            await begun.wait()
         await engine.sleep(1)
-        assert (await long).json()["choices"][0]["finish_reason"] == "abort"
+        assert await long == "abort"
         held = asyncio.create_task(ask(entry))
         await engine.stop()  # asleep, and with a request
         assert (await engine.exited()).code == 0
         await asyncio.wait([held])
 
 
-def running(entry: ModelEntry) -> bool:
-    """Whether the engine computes for anybody."""
-    lines = httpx.get(f"http://127.0.0.1:{entry.launcher.port}/metrics", trust_env=False).text.splitlines()
-    return any(line.startswith("vllm:num_requests_running") and not line.endswith(" 0.0") for line in lines)
+async def reason_of_a_stream(entry: ModelEntry, begun: asyncio.Event) -> str | None:
+    """Why a long answer ended; ``begun`` is set at its first token.
+
+    vLLM's metrics would not tell: a server that is busy answers them when the request is over.
+    """
+    url, reason = f"http://127.0.0.1:{entry.launcher.port}/v1/completions", None
+    body = {"model": entry.served_name, "prompt": TEXT, "max_tokens": 3900, "ignore_eos": True, "stream": True}
+    async with (
+        httpx.AsyncClient(headers={"authorization": f"Bearer {KEY}"}, timeout=60, trust_env=False) as client,
+        client.stream("POST", url, json=body) as response,
+    ):
+        async for line in response.aiter_lines():
+            if line.startswith("data: {"):
+                reason = json.loads(line[6:])["choices"][0]["finish_reason"]
+                begun.set()
+    return reason
 
 
 async def test_forked_engines_sleep_and_wake_at_both_levels_whatever_arrives(settings: Settings) -> None:
