@@ -150,3 +150,14 @@ def test_prices_stand_where_litellm_reads_them_once(path: Path) -> None:
     for entry in read_yaml(path)["model_list"]:
         assert entry["model_info"]["input_cost_per_token"] == entry["model_info"]["output_cost_per_token"] == 0
         assert not [key for key in entry["litellm_params"] if "cost" in key]
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES += [ROOT / "residency" / "DESIGN.md", ROOT / "launchers" / "vllm" / "HOST.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    here = [link for link in links if "://" not in link]
+    assert [link for link in here if not (page.parent / link).exists()] == []
