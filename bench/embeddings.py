@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import subprocess
 import time
 from collections.abc import Callable
 from statistics import median
@@ -17,9 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from roundhouse.bench.stack import Stack, free_port, litellm_config, machine, model, stack
-from roundhouse.config import paths
-from roundhouse.launchers.vllm.weights import TINY_SCRIPT, tiny_folder
+from roundhouse.bench.stack import Stack, free_port, litellm_config, machine, model, stack, tiny_model
 
 BATCHES = {1: 400, 16: 1600, 256: 4096, 2048: 8192}
 """Texts a request -> texts a turn: a turn takes some seconds."""
@@ -59,12 +56,7 @@ def run(report: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     Raises:
         RuntimeError: a service did not come up, or an answer was not whole.
     """
-    weights = tiny_folder("embedding")
-    if not weights.is_dir():
-        report("making tiny models")
-        made = subprocess.run([str(paths.engine_python()), str(TINY_SCRIPT), str(weights.parent)], capture_output=True)
-        if made.returncode:
-            raise RuntimeError(f"cannot make tiny models: {made.stderr.decode()[-500:]}")
+    weights = tiny_model("embedding", report)
     args = [*ARGS, "--kv-cache-memory-bytes=64M"]
     entry = model(NAME, {"kind": "vllm", "port": free_port(), "model": str(weights), "args": args, "device": "cpu0"})
     entry["model_info"]["mode"] = "embedding"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -22,9 +21,7 @@ import httpx
 
 from roundhouse.bench import throughput
 from roundhouse.bench.load import Target
-from roundhouse.bench.stack import Stack, free_port, litellm_config, machine, model, stack
-from roundhouse.config import paths
-from roundhouse.launchers.vllm.weights import TINY_SCRIPT, tiny_folder
+from roundhouse.bench.stack import Stack, free_port, litellm_config, machine, model, stack, tiny_model
 
 ENGINE = Path(__file__).with_name("engine.py")
 PAIRS = 150
@@ -147,12 +144,7 @@ def run(report: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     Raises:
         RuntimeError: a service did not come up.
     """
-    weights = tiny_folder("chat")
-    if not weights.is_dir():
-        report("making tiny models")
-        made = subprocess.run([str(paths.engine_python()), str(TINY_SCRIPT), str(weights.parent)], capture_output=True)
-        if made.returncode:
-            raise RuntimeError(f"cannot make tiny models: {made.stderr.decode()[-500:]}")
+    weights = tiny_model("chat", report)
     models = _models(ENGINE_ARGS, str(weights))
     config = litellm_config(models, gate=True, devices=[{"id": "cpu0"}, {"id": "cpu1"}])
     report("starting Roundhouse, plain LiteLLM and the engines")

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import yaml
 
 from roundhouse.config import litellm_rules, paths
 from roundhouse.config.load import read_yaml
+from roundhouse.launchers.vllm.weights import TINY_SCRIPT, tiny_folder
 
 START_S = 120.0
 """How long a service may take to answer: LiteLLM's imports on a slow machine, and then some."""
@@ -208,3 +209,18 @@ def machine() -> str:
     name = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "unknown processor")
     memory = psutil.virtual_memory().total / 2**30
     return f"{name}, {os.cpu_count()} cores, {memory:.0f} GiB, Python {sys.version.split()[0]}"
+
+
+def tiny_model(kind: str, report: Callable[[str], None]) -> Path:
+    """The folder of a tiny model with random weights (``chat`` or ``embedding``, say), made where it is missing.
+
+    Raises:
+        RuntimeError: it cannot be made.
+    """
+    folder = tiny_folder(kind)
+    if not folder.is_dir():
+        report("making tiny models")
+        made = subprocess.run([str(paths.engine_python()), str(TINY_SCRIPT), str(folder.parent)], capture_output=True)
+        if made.returncode:
+            raise RuntimeError(f"cannot make tiny models: {made.stderr.decode()[-500:]}")
+    return folder
